@@ -1,0 +1,79 @@
+"""itlens: what did instruction tuning change inside the model?
+
+The public names load on first use (PEP 562): `import itlens` imports neither torch nor TransformerLens.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from itlens.errors import (
+    ItlensError,
+    ModelError,
+    PairError,
+    ProbeError,
+    PromptError,
+    ResultError,
+    StoreError,
+)
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load_model": "itlens.models",
+    "load_pair": "itlens.models",
+    "ModelPair": "itlens.models",
+    "Prompt": "itlens.prompts",
+    "load_prompts": "itlens.prompts",
+    "format_prompts": "itlens.prompts",
+    "attribute": "itlens.probes.attribution",
+    "to_words": "itlens.aggregate",
+    "to_spans": "itlens.aggregate",
+    "sparsify": "itlens.density",
+    "importance_density": "itlens.density",
+    "span_mask": "itlens.density",
+    "span_score": "itlens.density",
+    "span_profile": "itlens.density",
+    "compare": "itlens.study",
+    "Comparison": "itlens.study",
+    "save": "itlens.store",
+    "load": "itlens.store",
+}
+_MODULES = ("diff", "views", "demo", "errors")
+
+__all__ = [
+    "ItlensError",
+    "ModelError",
+    "PairError",
+    "ProbeError",
+    "PromptError",
+    "ResultError",
+    "StoreError",
+    "__version__",
+    *_HOME,
+    *_MODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return import_module(f"itlens.{name}")
+    raise AttributeError(f"module 'itlens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from itlens import demo, diff, errors, views
+    from itlens.aggregate import to_spans, to_words
+    from itlens.density import importance_density, span_mask, span_profile, span_score, sparsify
+    from itlens.models import ModelPair, load_model, load_pair
+    from itlens.probes.attribution import attribute
+    from itlens.prompts import Prompt, format_prompts, load_prompts
+    from itlens.store import load, save
+    from itlens.study import Comparison, compare

@@ -1,0 +1,138 @@
+"""The statistics that the diffs share: tests of paired and of unpaired samples, intervals, corrections.
+
+Every function says "undecidable" with NaN and leaks no warning: a test of fewer values than `minimum`, or of values
+without any spread, has no p-value here. Standard deviations are those of a sample (n - 1). Tests are two-sided unless
+they say otherwise. scipy computes the tests and intervals, statsmodels the corrections.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+PAIRED_COLUMNS = (
+    *("n", "base_mean", "base_std", "tuned_mean", "tuned_std", "difference", "ci_low", "ci_high", "effect_size"),
+    *("t_paired", "p_paired", "w_wilcoxon", "p_wilcoxon", "t_welch", "p_welch", "note"),
+)
+NO_DIFFERENCE = "no difference in any prompt"
+SAME_DIFFERENCE = "the same difference in every prompt: no t-test"
+
+
+def paired_row(
+    base: Sequence[float], tuned: Sequence[float], *, seed: int = 0, resamples: int = 10_000, minimum: int = 5
+) -> dict[str, Any]:
+    """One row of a table of paired comparisons (PAIRED_COLUMNS): tuned against base, item by item.
+
+    Paired t and Wilcoxon (two-sided), Cohen's d_z with the mean's 95 % BCa bootstrap interval, and the paper's Welch t
+    (one-sided, tuned > base). When no item differs, p = 1 and the interval is [0, 0]; `note` says so.
+    """
+    x, y = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
+    d = y - x
+    row: dict[str, Any] = dict.fromkeys(PAIRED_COLUMNS, np.nan)
+    row |= {"n": d.size, "base_mean": mean(x), "base_std": std(x), "tuned_mean": mean(y), "tuned_std": std(y)}
+    row |= {"difference": mean(d), "note": too_few(d.size, minimum)}
+    if row["note"]:
+        return row
+    row["ci_low"], row["ci_high"] = bootstrap_interval(d, seed=seed, resamples=resamples)
+    row["t_paired"], row["p_paired"] = paired_t(x, y)
+    row["w_wilcoxon"], row["p_wilcoxon"] = wilcoxon(d)
+    row["t_welch"], row["p_welch"] = welch(y, x, alternative="greater")
+    row["effect_size"] = cohen_dz(d)
+    if is_constant(d):
+        row["note"] = NO_DIFFERENCE if abs(d[0]) < 1e-12 else SAME_DIFFERENCE
+    return row
+
+
+def too_few(n: int, minimum: int) -> str:
+    """What to say of a sample that is too small for a test; "" when it is not."""
+    return "" if n >= minimum else f"too few prompts for a test (n={n}, at least {minimum} needed)"
+
+
+def mean(x: np.ndarray) -> float:
+    """Mean; NaN of nothing."""
+    return float(x.mean()) if x.size else np.nan
+
+
+def std(x: np.ndarray) -> float:
+    """Standard deviation of a sample (n - 1); NaN of fewer than two values."""
+    return float(x.std(ddof=1)) if x.size > 1 else np.nan
+
+
+def is_constant(x: np.ndarray) -> bool:
+    """Whether values do not differ by more than rounding: a test of them would divide by zero."""
+    return bool(np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max()))) if x.size else True
+
+
+def cohen_dz(d: np.ndarray) -> float:
+    """Cohen's d_z of paired differences, mean / standard deviation; 0 when all are 0, NaN when all are the same."""
+    if is_constant(d):
+        return 0.0 if d.size and abs(d[0]) < 1e-12 else np.nan
+    return mean(d) / std(d)
+
+
+def paired_t(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Paired t of y - x and its two-sided p; (NaN, 1) when no item differs, (NaN, NaN) without spread."""
+    d = y - x
+    if is_constant(d):
+        return np.nan, (1.0 if d.size and abs(d[0]) < 1e-12 else np.nan)
+    return _pair(stats.ttest_1samp(d, 0.0))
+
+
+def wilcoxon(d: np.ndarray) -> tuple[float, float]:
+    """Wilcoxon's signed-rank statistic of differences and its two-sided p; (NaN, 1) when all are 0."""
+    if not np.any(np.abs(d) > 1e-12):
+        return np.nan, 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _pair(stats.wilcoxon(d))
+
+
+def welch(x: np.ndarray, y: np.ndarray, *, alternative: str = "two-sided") -> tuple[float, float]:
+    """Welch's t of two unpaired samples and its p; NaN when neither has any spread, or one has under two values."""
+    if min(x.size, y.size) < 2 or (is_constant(x) and is_constant(y)):
+        return np.nan, np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one sample without spread is fine for Welch
+        return _pair(stats.ttest_ind(x, y, equal_var=False, alternative=alternative))
+
+
+def bootstrap_interval(
+    x: np.ndarray, *, seed: int = 0, resamples: int = 10_000, level: float = 0.95, method: str = "BCa"
+) -> tuple[float, float]:
+    """Bootstrap interval of the mean, seeded; the value itself when all are the same, NaN for under two values."""
+    if x.size < 2:
+        return np.nan, np.nan
+    if is_constant(x):
+        return float(x[0]), float(x[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        interval = stats.bootstrap(
+            (x,),
+            np.mean,
+            n_resamples=resamples,
+            confidence_level=level,
+            method=method,
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def adjust(p: Sequence[float], method: str = "holm") -> np.ndarray:
+    """p-values corrected for their number ("holm", "fdr_bh" ...: statsmodels' names); NaN stays and does not count."""
+    from statsmodels.stats.multitest import multipletests  # a second to import
+
+    values = np.asarray(p, dtype=float)
+    known = np.isfinite(values)
+    out = np.full(values.shape, np.nan)
+    if known.any():
+        out[known] = multipletests(values[known], method=method)[1]
+    return out
+
+
+def _pair(result: Any) -> tuple[float, float]:
+    return float(result.statistic), float(result.pvalue)

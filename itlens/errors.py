@@ -1,0 +1,33 @@
+"""The errors of itlens: one base class, and a subclass for each kind of thing that can be wrong.
+
+A message is one sentence or two that say what was got, what was expected, and what to do. The command line prints
+it and exits with 2; in Python, `except itlens.ItlensError` catches everything that the caller can put right.
+"""
+
+
+class ItlensError(Exception):
+    """Something the caller can put right: wrong input, a model that does not fit, a folder that cannot be written."""
+
+
+class ModelError(ItlensError):
+    """A model or tokenizer is missing, broken, of an unknown architecture, or not what Hugging Face computes."""
+
+
+class PairError(ItlensError):
+    """The base and the tuned model cannot be compared: the message names every difference that matters."""
+
+
+class PromptError(ItlensError):
+    """A prompt, span, prompt file or template is missing, malformed, or does not fit the model."""
+
+
+class ProbeError(ItlensError):
+    """A probe was asked for something it cannot compute, or met numbers that are not finite."""
+
+
+class ResultError(ItlensError):
+    """A result does not have the axes, labels or provenance that the function needs."""
+
+
+class StoreError(ItlensError):
+    """A file or folder cannot be read or written, or holds something else than expected."""

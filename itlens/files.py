@@ -1,0 +1,104 @@
+"""Files: atomic writes, JSON, and system errors turned into one sentence.
+
+An atomic write goes to a temporary name in the same folder, is flushed to the disk and then renamed: a reader sees the
+old file or the whole new one, whenever the program is killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, BinaryIO
+
+from itlens.errors import StoreError
+
+_REASONS = {
+    errno.ENOSPC: "no space is left on the disk; free some, or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose another folder",
+    errno.EACCES: "there is no permission; choose another folder, or change its rights",
+    errno.EPERM: "there is no permission; choose another folder, or change its rights",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EISDIR: "it is a folder; give the name of a file",
+}
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` only when the block ends without an error, and then wholly.
+
+    Makes missing folders. An OSError becomes a StoreError that says why; after any error nothing is left behind.
+    """
+    path = Path(path)
+    part = path.with_name(f".itlens-{token_hex(8)}.part")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise StoreError(f"Cannot write {path}: {_reason(error)}.") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text atomically, as UTF-8."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write plain lists, dictionaries, texts and numbers as JSON, atomically. Raises StoreError for anything else."""
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"Cannot write {path} as JSON: {error}.") from error
+    if not is_plain_text(text):  # half a surrogate pair can only be written as an escape
+        text = json.dumps(content, indent=2)
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file. Raises StoreError for a file that is missing, broken, or cannot be read."""
+    try:
+        return json.loads(read_bytes(Path(path)).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} is not a JSON file ({error}).") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises StoreError that says why it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"Cannot read {path}: {_reason(error)}.") from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every system lets a folder be opened; the file itself is safe
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether a text is valid UTF-8 without NUL: what netCDF, Parquet and readers of JSON can hold."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

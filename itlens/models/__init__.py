@@ -1,0 +1,28 @@
+"""Models: load any checkpoint as a HookedTransformer or TransformerBridge, and pairs of them.
+
+`load_model` finds, loads, converts and checks one model; `load_pair` gives a `ModelPair` that holds one of two at a
+time; `describe_model` tells what a name leads to; `source_of` tells where a loaded model is from.
+"""
+
+from __future__ import annotations
+
+from itlens.models.architectures import SUPPORTED
+from itlens.models.compatibility import PairReport
+from itlens.models.describe import describe_model
+from itlens.models.layout import free_layout
+from itlens.models.load import load_model
+from itlens.models.pair import ModelPair, load_pair
+from itlens.models.source import ModelSource, fingerprint, source_of
+
+__all__ = [
+    "SUPPORTED",
+    "ModelPair",
+    "ModelSource",
+    "PairReport",
+    "describe_model",
+    "fingerprint",
+    "free_layout",
+    "load_model",
+    "load_pair",
+    "source_of",
+]

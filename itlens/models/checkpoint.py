@@ -1,0 +1,119 @@
+"""A checkpoint as a Hugging Face model and its tokenizer: complete, finite, in the asked dtype, adapter merged.
+
+Every way in which files can be wrong ends in a ModelError of one sentence: truncated or unreadable weights, weights of
+other shapes than the config says, weights that are missing (transformers would fill them with random numbers), weights
+that are NaN or infinite, an adapter for another model, a tokenizer that is not there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from itlens.errors import ModelError
+from itlens.models.locate import Place, first_line, locate
+from itlens.models.quiet import quiet
+
+
+def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
+    """The Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                place.folder,
+                config=config,
+                gguf_file=place.gguf,
+                dtype=dtype,
+                attn_implementation="eager",
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, ImportError, SafetensorError) as error:
+        raise ModelError(f"The weights of {place.name} cannot be loaded: {first_line(error)}") from error
+    _refuse_missing(place, info)
+    return model
+
+
+def ready(model: Any, device: str, name: str) -> Any:
+    """The same model on `device`, in evaluation mode, its weights finite (else ModelError)."""
+    refuse_not_finite(model, name)
+    return model.to(device).eval()
+
+
+def _refuse_missing(place: Place, info: Any) -> None:
+    missing = sorted(info["missing_keys"])
+    if missing:
+        names = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise ModelError(
+            f"{len(missing)} weights of {place.name} are missing and would be random ({names}); "
+            "the files are incomplete or belong to another architecture than config.json says."
+        )
+
+
+def refuse_not_finite(model: Any, name: str) -> None:
+    """Raise ModelError naming the first parameter that holds NaN or infinity."""
+    for key, parameter in model.named_parameters():
+        if parameter.numel() and parameter.is_floating_point():
+            low, high = torch.aminmax(parameter.detach())  # both become NaN when any value is; no copy of the weights
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                kind = str(parameter.dtype).removeprefix("torch.")
+                raise ModelError(
+                    f"The weight {key} of {name} holds NaN or infinity in {kind}; the checkpoint is broken, or its "
+                    "numbers do not fit this dtype."
+                )
+
+
+def merged(model: Any, adapter: str, name: str) -> Any:
+    """The model with a PEFT adapter's weights added into its own. Raises ModelError when it does not fit."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError(
+            f'Loading the adapter {adapter} needs the peft package: pip install "itlens[peft]".'
+        ) from error
+    from safetensors import SafetensorError
+
+    found = locate(adapter, weights=True)
+    if not (found.folder / "adapter_config.json").is_file():
+        raise ModelError(f"{adapter} has no adapter_config.json; expected a PEFT adapter such as a LoRA folder.")
+    try:
+        with quiet():
+            return PeftModel.from_pretrained(model, str(found.folder)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        raise ModelError(f"The adapter {adapter} does not fit {name}: {first_line(error)}") from error
+
+
+def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer that lies beside a checkpoint's weights. Raises ModelError when there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(
+                place.folder, gguf_file=place.gguf, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        raise ModelError(
+            f"No tokenizer can be loaded from {place.name}; pass tokenizer= (a tokenizer, or a folder or hub id that "
+            f"has one). transformers says: {first_line(error)}"
+        ) from error
+
+
+def resolve_tokenizer(tokenizer: Any, place: Place | None, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer to use: the given object, the one at the given name, or the one beside the weights.
+
+    `tokenizer=False` asks for none (a model that is only fed token ids).
+    """
+    if tokenizer is False:
+        return None
+    if isinstance(tokenizer, (str, Path)):
+        return load_tokenizer(locate(tokenizer), trust_remote_code=trust_remote_code)
+    if tokenizer is None:
+        return load_tokenizer(place, trust_remote_code=trust_remote_code) if place is not None else None
+    return tokenizer

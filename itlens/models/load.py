@@ -1,0 +1,147 @@
+"""`load_model`: a checkpoint, however it is given, as a model that every probe can read.
+
+1. Find the files (`locate`) and decide the architecture from the config. 2. Load the Hugging Face model in the asked
+dtype, merge an adapter, refuse missing and non-finite weights (`checkpoint`). 3. Run it on a short text. 4. Convert it
+without any processing of the weights (`build`), and drop it. 5. Run the converted model on the same text and refuse a
+difference (`check`). 6. Note where it came from (`source`).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from itlens.errors import ModelError
+from itlens.models.architectures import BUILDERS, architecture_of
+from itlens.models.build import official_name, refuse_unknown, to_bridge, to_hooked, to_official
+from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
+from itlens.models.checkpoint import load_checkpoint, merged, ready, resolve_tokenizer
+from itlens.models.locate import locate, read_config
+from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
+
+Backend = Literal["hooked", "bridge"]
+DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
+
+
+def load_model(
+    name_or_path: Any,
+    *,
+    adapter: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "float32",
+    tokenizer: Any = None,
+    backend: Backend = "hooked",
+    trust_remote_code: bool = False,
+    check: bool = True,
+    revision: str | None = None,
+) -> Any:
+    """A `HookedTransformer` (backend "hooked", unprocessed weights) or `TransformerBridge` (backend "bridge").
+
+    name_or_path: a hub id, a local Hugging Face folder (whatever it is called), a .gguf file, or a loaded object: a
+    Hugging Face model (copied for "hooked", taken over by "bridge"), or a HookedTransformer or TransformerBridge, which
+    is returned as it is. adapter: a PEFT adapter (folder or hub id) merged before conversion. device: default CUDA
+    where there is one, else CPU. dtype: float32, float64, float16 or bfloat16. tokenizer: an object, a folder or hub
+    id; default the one beside the weights; False for none. check: compare logits with Hugging Face. revision: of a hub
+    id. The model is in evaluation mode and no parameter asks for gradients. `source_of(model)` tells where it is from
+    and the check's figures.
+
+    Raises ModelError: not found, unreadable, incomplete or non-finite weights, an unknown architecture, no tokenizer,
+    or logits that differ from Hugging Face's by more than rounding.
+    """
+    if backend not in ("hooked", "bridge"):
+        raise ModelError(f'backend is {backend!r}; expected "hooked" or "bridge".')
+    source = ModelSource(
+        name=str(name_or_path) if isinstance(name_or_path, (str, Path)) else type(name_or_path).__name__,
+        revision="",
+        backend=backend,
+        dtype=dtype_name(dtype),
+        device=resolve_device(device),
+        adapter=str(adapter) if adapter is not None else None,
+    )
+    if isinstance(name_or_path, (str, Path)):
+        return _from_files(source, tokenizer, trust_remote_code, check, revision)
+    if hasattr(name_or_path, "hook_dict"):
+        return _as_given(name_or_path, source, tokenizer)
+    return _from_object(name_or_path, source, tokenizer, check)
+
+
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """The name of one of the four supported dtypes. Raises ModelError for any other."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ModelError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}.")
+    return name
+
+
+def resolve_device(device: str | torch.device | None) -> str:
+    """The device to load on: CUDA where there is one, else CPU. Raises ModelError for one that is not there."""
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f'The device {str(device)!r} is not available here; try device="cpu".') from error
+    return str(device)
+
+
+def _from_files(source: ModelSource, tokenizer: Any, remote_code: bool, check: bool, revision: str | None) -> Any:
+    # an alias or official name of TransformerLens ("gpt2-small"), unless a folder of that name lies here
+    official = None if Path(source.name).expanduser().exists() else official_name(source.name)
+    place = locate(official or source.name, revision=revision, weights=True, code=remote_code)
+    config = read_config(place, trust_remote_code=remote_code)
+    if source.backend == "hooked":
+        refuse_unknown(config, source.name)
+    own_tokenizer = resolve_tokenizer(tokenizer, place, trust_remote_code=remote_code)
+    model = load_checkpoint(place, config, DTYPES[source.dtype], trust_remote_code=remote_code)
+    if source.adapter is not None:
+        model = merged(model, source.adapter, source.name)
+    model = ready(model, source.device, source.name)
+    revision = place_fingerprint(place, source.adapter)
+    return _converted(model, replace(source, revision=revision, tokenizer=own_tokenizer), check, official, share=True)
+
+
+def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -> Any:
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(
+            f"load_model got a {type(model).__name__}; expected a name, a path, a Hugging Face model, a "
+            "HookedTransformer or a TransformerBridge (merge a PEFT model first: merge_and_unload())."
+        )
+    source = replace(source, name=model.config._name_or_path or type(model).__name__)
+    if source.adapter is not None:
+        model = merged(copy.deepcopy(model), source.adapter, source.name)  # merging writes into the weights
+    model = ready(model, source.device, source.name)
+    source = replace(source, revision=object_fingerprint(model), tokenizer=resolve_tokenizer(tokenizer, None))
+    return _converted(model, source, check, None, share=False)
+
+
+def _converted(model: Any, source: ModelSource, check: bool, official: str | None, *, share: bool) -> Any:
+    """Convert a Hugging Face model and compare; `share` says that its tensors may be taken over."""
+    architecture, dtype = architecture_of(model.config), DTYPES[source.dtype]
+    ids = check_ids(source.tokenizer, model.config.vocab_size, 64) if check else []
+    reference = reference_logits(model, ids) if check else None
+    source = replace(source, architecture=architecture, parameters=int(model.num_parameters()))
+    how = {"dtype": dtype, "device": source.device, "tokenizer": source.tokenizer}
+    if source.backend == "bridge":
+        conversion, own = "bridge", to_bridge(model, name=source.name, **how)
+    elif architecture in BUILDERS:
+        conversion, own = "itlens", to_hooked(model, name=source.name, share=share, **how)
+    else:
+        conversion, own = "transformer_lens", to_official(model, official or source.name, **how)
+    del model
+    found = refuse_different(reference, own_logits(own, ids), source.name) if reference is not None else {}
+    return attach(own, replace(source, conversion=conversion, check=found))
+
+
+def _as_given(model: Any, source: ModelSource, tokenizer: Any) -> Any:
+    """A HookedTransformer or TransformerBridge that the caller made: noted, not changed."""
+    if source.adapter is not None:
+        raise ModelError("An adapter can only be merged into a Hugging Face model; load that with adapter=.")
+    noted = source_of(model)
+    own = resolve_tokenizer(tokenizer, None) if tokenizer is not None else noted.tokenizer
+    return attach(model, replace(noted, tokenizer=own))

@@ -1,0 +1,113 @@
+"""A base and a tuned model: held one at a time, and checked for being comparable before either is loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+from itlens.errors import ModelError, PairError
+from itlens.models.compatibility import PairReport, Side, compare_sides
+from itlens.models.load import load_model
+
+Which = Literal["base", "tuned"]
+
+
+class ModelPair:
+    """A pre-trained model and its tuned self, loaded on first use.
+
+    `pair.base` and `pair.tuned` load when they are first read. With keep_both=False (the default) reading one lets go
+    of the other first, so that one set of weights is in memory at a time; going back and forth then loads again.
+    With keep_both=True both stay until `release`. References that the caller keeps are the caller's.
+    """
+
+    def __init__(
+        self, base: Any, tuned: Any, *, adapter: str | Path | None = None, keep_both: bool = False, **same: Any
+    ) -> None:
+        self._names = {"base": base, "tuned": tuned}
+        self._adapters = {"base": None, "tuned": adapter}
+        self._same = same
+        self._held: dict[str, Any] = {}
+        self.keep_both = keep_both
+
+    @property
+    def base(self) -> Any:
+        """The pre-trained model."""
+        return self._model("base")
+
+    @property
+    def tuned(self) -> Any:
+        """The tuned model."""
+        return self._model("tuned")
+
+    def release(self, which: Which) -> None:
+        """Let go of one model and give its memory back to the system; it loads again when it is next read."""
+        if which not in self._names:
+            raise ModelError(f'release got {which!r}; expected "base" or "tuned".')
+        if self._held.pop(which, None) is not None:
+            _give_back()
+
+    def check(self) -> PairReport:
+        """Compare the two by their configs and tokenizers, without loading weights.
+
+        Raises ONE PairError that names every difference that matters: architecture, depth, heads, widths, a token with
+        two ids, other ids for the same text. Harmless ones come back as the report's `notices`: tokens added to one
+        vocabulary that leave ordinary text alone, embeddings padded or grown by them, a chat template, BOS or EOS in
+        one of the two only, identical weights.
+        """
+        return compare_sides(self._side("base"), self._side("tuned"))
+
+    def __repr__(self) -> str:
+        adapter = self._adapters["tuned"]
+        tuned = f"{_shown(self._names['tuned'])}{f' + {adapter}' if adapter is not None else ''}"
+        return f"ModelPair(base={_shown(self._names['base'])}, tuned={tuned}, loaded={sorted(self._held)})"
+
+    def _model(self, which: Which) -> Any:
+        if which not in self._held:
+            if not self.keep_both:
+                self.release("tuned" if which == "base" else "base")
+            self._held[which] = load_model(self._names[which], adapter=self._adapters[which], **self._same)
+        return self._held[which]
+
+    def _side(self, which: Which) -> Side:
+        options = {
+            name: self._same[name] for name in ("tokenizer", "trust_remote_code", "revision") if name in self._same
+        }
+        return Side.of(which, self._names[which], adapter=self._adapters[which], **options)
+
+
+def load_pair(
+    base: Any, tuned: Any = None, *, adapter: str | Path | None = None, keep_both: bool = False, **same: Any
+) -> ModelPair:
+    """A `ModelPair`; nothing is loaded yet.
+
+    base, tuned: whatever `load_model` takes. adapter: a PEFT adapter that is merged into the TUNED model; with tuned
+    left out, the tuned model is the base with the adapter. keep_both: see `ModelPair`. same: further arguments of
+    `load_model` (device, dtype, tokenizer, backend, trust_remote_code, check, revision), the same for both models.
+    """
+    known = set(inspect.signature(load_model).parameters) - {"name_or_path", "adapter"}
+    unknown = sorted(set(same) - known)
+    if unknown:
+        raise TypeError(f"load_pair got unknown arguments {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
+    if tuned is None and adapter is None:
+        raise PairError("load_pair got no tuned model; give one, or adapter= for the base with an adapter.")
+    return ModelPair(base, base if tuned is None else tuned, adapter=adapter, keep_both=keep_both, **same)
+
+
+def _shown(name: Any) -> str:
+    return repr(str(name)) if isinstance(name, (str, Path)) else type(name).__name__
+
+
+def _give_back() -> None:
+    """Collect what was dropped, and hand freed memory back (glibc keeps it otherwise)."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return  # another C library (macOS, Windows, musl) gives it back by itself

@@ -1,0 +1,34 @@
+"""How many Jacobian rows or columns fit at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import torch
+
+# Beyond this a larger batch is no faster: on a CPU its activations leave the cache, and in reverse mode the cut by
+# causality gets coarser.
+_ENOUGH = {"cpu": 16, "cuda": 128, "mps": 32}
+_SHARE = 0.5  # of the free memory; the rest is for the recorded pass and for others
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be had on the device now, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def rows_at_a_time(model: Any, length: int) -> int:
+    """The number of rows of `length` positions that are pulled back (or pushed forward) together.
+
+    A row holds at its widest the gradients of one block: the MLP's three hidden activations, the four of attention,
+    and the patterns of all heads.
+    """
+    cfg = model.cfg
+    parameter = next(model.parameters())
+    width = 3 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 4 * cfg.n_heads * length
+    row = length * width * max(parameter.element_size(), 4)
+    fitting = int(free_bytes(parameter.device) * _SHARE // row)
+    return max(1, min(fitting, _ENOUGH.get(parameter.device.type, 16)))

@@ -1,0 +1,92 @@
+"""What is attributed: a number per target token, computed from the logits at the position that predicts it.
+
+prob         softmax probability of the target (the paper's; METHODS: not its logarithm, not its logit)
+logprob      its natural logarithm
+logit        the target's raw logit
+contrastive  the target's logit minus that of another token: of `contrast`, or of the strongest other token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+
+from itlens.errors import ProbeError
+
+OBJECTIVES = ("prob", "logprob", "logit", "contrastive")
+
+Logits = Float[torch.Tensor, "target d_vocab"]
+Values = Float[torch.Tensor, "target"]
+Ids = Int[torch.Tensor, "target"]
+Objective = Callable[[Logits, Ids, Ids], Values]
+
+
+def _pick(table: Logits, ids: Ids) -> Values:
+    return table.gather(-1, ids[:, None])[:, 0]
+
+
+def _prob(logits: Logits, targets: Ids, others: Ids) -> Values:
+    return _pick(torch.softmax(logits, dim=-1), targets)
+
+
+def _logprob(logits: Logits, targets: Ids, others: Ids) -> Values:
+    return _pick(torch.log_softmax(logits, dim=-1), targets)
+
+
+def _logit(logits: Logits, targets: Ids, others: Ids) -> Values:
+    return _pick(logits, targets)
+
+
+def _contrastive(logits: Logits, targets: Ids, others: Ids) -> Values:
+    return _pick(logits, targets) - _pick(logits, others)
+
+
+_FUNCTIONS: dict[str, Objective] = {
+    "prob": _prob,
+    "logprob": _logprob,
+    "logit": _logit,
+    "contrastive": _contrastive,
+}
+
+
+def objective_function(name: str) -> Objective:
+    """The function of that name; ProbeError for a name that is none of `OBJECTIVES`."""
+    if name not in _FUNCTIONS:
+        raise ProbeError(f"objective={name!r} is unknown; expected one of {', '.join(OBJECTIVES)}.")
+    return _FUNCTIONS[name]
+
+
+def runner_up(logits: Logits, targets: Ids) -> Ids:
+    """The strongest token other than the target, per row."""
+    return logits.scatter(-1, targets[:, None], -torch.inf).argmax(dim=-1)
+
+
+def contrast_ids(contrast: Any, tokenizer: Any, targets: Sequence[int]) -> list[int] | None:
+    """Ids to contrast with, one per target: from a token (text or id) for all, or a sequence of them; None for None.
+
+    Raises ProbeError for a text that is not one token, for a wrong number of them, and for the target itself.
+    """
+    if contrast is None:
+        return None
+    given = [contrast] * len(targets) if isinstance(contrast, (str, int)) else list(contrast)
+    if len(given) != len(targets):
+        raise ProbeError(f"contrast= has {len(given)} tokens; expected one, or one for each of the {len(targets)} targets.")
+    ids = [_one_id(token, tokenizer) for token in given]
+    same = [m for m, (one, other) in enumerate(zip(ids, targets, strict=True)) if one == other]
+    if same:
+        raise ProbeError(f"contrast= names the target token itself at position {same[0]}; name another token.")
+    return ids
+
+
+def _one_id(token: Any, tokenizer: Any) -> int:
+    if isinstance(token, int):
+        if not 0 <= token < len(tokenizer):
+            raise ProbeError(f"contrast= has the id {token}; expected 0 to {len(tokenizer) - 1}.")
+        return token
+    ids = tokenizer(token, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise ProbeError(f"contrast={token!r} is {len(ids)} tokens; give one token (mind the leading space) or its id.")
+    return int(ids[0])

@@ -1,0 +1,9 @@
+"""Prompts: texts whose instruction and context are marked by character ranges, and the ways to load and wrap them."""
+
+from __future__ import annotations
+
+from itlens.prompts.formats import format_prompts
+from itlens.prompts.loaders import load_prompts, save_prompts
+from itlens.prompts.prompt import Prompt
+
+__all__ = ["Prompt", "format_prompts", "load_prompts", "save_prompts"]

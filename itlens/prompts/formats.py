@@ -1,0 +1,120 @@
+"""What a model reads around a prompt: nothing, a chat template, or a text of one's own; spans move with the text.
+
+Where a chat template puts the prompt is found by rendering it twice: once around a sentinel, which gives what stands
+in front and behind, and once around the prompt, which must have the same front and back. The prompt is never searched
+for in the rendered text, so a template that happens to hold the prompt's words cannot catch the spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from itlens.errors import PromptError
+from itlens.prompts.prompt import KINDS, Prompt
+from itlens.prompts.spans import Span, quote
+
+PLACE = "{prompt}"
+_SENTINEL = "ItlensSentinelQx7Zv"
+
+
+def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Prompt]:
+    """The prompts with their texts wrapped and their spans moved along; every other field stays.
+
+    format: "raw" changes nothing (as in the paper). "chat" renders the tokenizer's chat template with the prompt as
+    the one user message and the generation prompt behind it; special tokens that the template writes (a BOS among
+    them) are part of the new text. Any other text must hold `{prompt}` exactly once, which the prompt replaces; other
+    braces stay as they are. Raises PromptError for another format, and for a tokenizer without a chat template or
+    with one that changes the prompt's text by more than cutting white space off its ends.
+    """
+    if not isinstance(format, str):
+        raise PromptError(f'The format must be "raw", "chat" or a text that holds {PLACE}, not {format!r}.')
+    given = _checked(prompts)
+    if format == "raw":
+        return given
+    if format == "chat":
+        front, back = _chat_frame(tokenizer)
+        return [_in_chat(prompt, tokenizer, front, back) for prompt in given]
+    if format.count(PLACE) != 1:
+        raise PromptError(
+            f'The format {quote(format)} holds {PLACE} {format.count(PLACE)} times; use "raw", "chat", or a text that '
+            f"holds {PLACE} exactly once."
+        )
+    front, _, back = format.partition(PLACE)
+    return [_wrapped(prompt, front, prompt.text, back, cut=0) for prompt in given]
+
+
+def _checked(prompts: Iterable[Prompt]) -> list[Prompt]:
+    if not isinstance(prompts, Iterable):
+        raise PromptError(f"format_prompts takes a list of prompts, not a {type(prompts).__name__}.")
+    given = list(prompts)
+    for prompt in given:
+        if not isinstance(prompt, Prompt):
+            raise PromptError(f"format_prompts takes Prompt objects, not a {type(prompt).__name__}; use load_prompts.")
+    return given
+
+
+def _wrapped(prompt: Prompt, front: str, body: str, back: str, cut: int) -> Prompt:
+    """`body` is the prompt's text without its first `cut` characters, perhaps without some at its end."""
+    shift = len(front) - cut
+    first, last = len(front), len(front) + len(body)
+
+    def moved(span: Span) -> Span:
+        # White space that a template trims off the prompt's ends is trimmed off the spans as well.
+        return max(span[0] + shift, first), min(span[1] + shift, last)
+
+    spans = {kind: [moved(span) for span in prompt.spans(kind)] for kind in KINDS}
+    return prompt.replace(text=front + body + back, **spans)
+
+
+def _in_chat(prompt: Prompt, tokenizer: Any, front: str, back: str) -> Prompt:
+    rendered = _render(tokenizer, prompt.text)
+    body = rendered[len(front) : len(rendered) - len(back)]
+    cut = _cut(prompt.text, body) if rendered == front + body + back else None
+    if cut is None:
+        raise PromptError(
+            f"The chat template changes the text of prompt {quote(prompt.id)}, so its spans cannot be followed; use "
+            f'format="raw" or a text that holds {PLACE}.'
+        )
+    return _wrapped(prompt, front, body, back, cut)
+
+
+def _cut(text: str, body: str) -> int | None:
+    """How many characters of white space a template cut off the front of `text` to make `body`; None: it did more."""
+    leading = len(text) - len(text.lstrip())
+    trimmed = {text: 0, text.rstrip(): 0, text.lstrip(): leading, text.strip(): leading}
+    return trimmed.get(body)
+
+
+def _chat_frame(tokenizer: Any) -> tuple[str, str]:
+    if tokenizer is None:
+        raise PromptError('format="chat" needs a tokenizer: the chat template is the tokenizer\'s.')
+    if not getattr(tokenizer, "chat_template", None):
+        raise PromptError(
+            f"The tokenizer {quote(str(getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__))} has no "
+            f'chat template; use format="raw" or a text that holds {PLACE}, or set `tokenizer.chat_template`.'
+        )
+    rendered = _render(tokenizer, _SENTINEL)
+    if rendered.count(_SENTINEL) != 1:
+        raise PromptError(
+            f"The chat template writes the user's message {rendered.count(_SENTINEL)} times where once is needed to "
+            f'follow the spans; use format="raw" or a text that holds {PLACE}.'
+        )
+    front, _, back = rendered.partition(_SENTINEL)
+    return front, back
+
+
+def _render(tokenizer: Any, text: str) -> str:
+    from jinja2 import TemplateError  # what transformers renders chat templates with; not needed for other formats
+
+    try:
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+    except (TemplateError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise PromptError(
+            f'The chat template cannot be rendered ({error}); use format="raw" or a text that holds {PLACE}.'
+        ) from error
+    if not isinstance(rendered, str):
+        raise PromptError(f"The chat template rendered to a {type(rendered).__name__} where text was expected.")
+    return rendered

@@ -1,0 +1,169 @@
+"""The attribution maps that the paper's authors released: pickled dictionaries, read without running anything.
+
+A file holds ID, Input and Output (sentencepiece tokens: "▁" is a space, "<0x0A>" a byte), Reference (a text) and
+Explain (levels 0..10 on source x target; the cut-off at 7 is not applied). They are read through `itlens.unpickling`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from itlens.density import HasSpans, source_ranges
+from itlens.errors import ResultError, StoreError
+from itlens.files import read_bytes
+from itlens.provenance import provenance
+from itlens.unpickling import unpickle
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def read_released(path: str | Path) -> xr.Dataset:
+    """An attribution result from one released .pkl file: score(source, target) in levels 0..10.
+
+    `attrs["prompt_text"]` and the character ranges are put together from the tokens; where that text differs from the
+    prompt's in white space, `with_prompt` moves the result onto the prompt. `attrs["model"]` is the folder's name;
+    token ids are -1, objective values NaN and versions "": they are not known. Raises
+    StoreError for anything that is not such a file.
+    """
+    path = Path(path)
+    content = read_bytes(path)
+    try:
+        record = unpickle(content)
+    except StoreError as error:
+        raise StoreError(f"{path} is not one of the released attribution maps. {error}") from error
+    return _dataset(path, *_fields(path, record))
+
+
+def decode_pieces(pieces: Sequence[str], *, continues: bool = False) -> tuple[str, np.ndarray]:
+    """The text of sentencepiece tokens, and the character range (n, 2) of each.
+
+    The space that sentencepiece puts before a text is dropped, unless the pieces continue another text. Each byte of a
+    character has that character's range; bytes that are not UTF-8 become U+FFFD.
+    """
+    if not continues and pieces and pieces[0].startswith("▁"):
+        pieces = [pieces[0][1:], *pieces[1:]]
+    text, ranges = "", []
+    for is_byte, group in itertools.groupby(pieces, lambda piece: bool(_BYTE.fullmatch(piece))):
+        run = list(group)
+        decoded = _decode_bytes(run) if is_byte else [(piece.replace("▁", " "), 0, len(piece)) for piece in run]
+        for piece, first, last in decoded:
+            ranges.append((len(text) + first, len(text) + last))
+            text += piece
+    return text, np.array(ranges, dtype=np.int64).reshape(-1, 2)
+
+
+def with_prompt(ds: xr.Dataset, prompt: HasSpans) -> xr.Dataset:
+    """The same result on `prompt.text`: character ranges moved, `attrs["prompt_text"]` replaced, for `span_mask`.
+
+    Raises ResultError when the texts differ in more than white space and 10 % of the other characters.
+    """
+    text, start, stop = source_ranges(ds)
+    if text == prompt.text:
+        return ds
+    moved = align_ranges(np.stack([start, stop], axis=1), text, prompt.text)
+    coords = {"source_start": ("source", moved[:, 0]), "source_stop": ("source", moved[:, 1])}
+    return ds.assign_coords(coords).assign_attrs(prompt_text=prompt.text)
+
+
+def align_tokens(tokens: Sequence[str], text: str) -> np.ndarray:
+    """Character ranges (n, 2) of sentencepiece tokens in `text`, which may differ from theirs in white space."""
+    own, ranges = decode_pieces(tokens)
+    return align_ranges(ranges, own, text)
+
+
+def align_ranges(ranges: np.ndarray, old: str, new: str) -> np.ndarray:
+    """Character ranges of `old`, moved to the same visible characters of `new`; a range without any becomes empty.
+
+    White space is left out of the comparison. Raises ResultError when under 90 % of the other characters match.
+    """
+    if old == new:
+        return ranges.copy()
+    visible_old, visible_new = ([i for i, c in enumerate(t) if not c.isspace()] for t in (old, new))
+    matcher = SequenceMatcher(None, [old[i] for i in visible_old], [new[i] for i in visible_new], autojunk=False)
+    if matcher.ratio() < 0.9:
+        raise ResultError(
+            f"The tokens read {old[:60]!r}, the prompt {new[:60]!r}: only {matcher.ratio():.0%} of the characters "
+            "match, so this is another prompt."
+        )
+    place = np.full(len(old), -1)
+    for block in matcher.get_matching_blocks():
+        pairs = zip(visible_old[block.a :][: block.size], visible_new[block.b :][: block.size], strict=True)
+        for i, j in pairs:
+            place[i] = j
+    moved, end = np.empty_like(ranges), 0
+    for n, (start, stop) in enumerate(ranges):
+        there = place[start:stop][place[start:stop] >= 0]
+        moved[n] = (there[0], there[-1] + 1) if there.size else (end, end)
+        end = max(end, moved[n, 1])
+    return moved
+
+
+def _fields(path: Path, record: Any) -> tuple[str, list[str], list[str], str, np.ndarray]:
+    if not isinstance(record, dict) or not {"Input", "Output", "Explain"} <= record.keys():
+        raise StoreError(f"{path} is not one of the released attribution maps: Input, Output or Explain is missing.")
+    sources, targets = record["Input"], record["Output"]
+    if not all(isinstance(side, list) and all(isinstance(t, str) for t in side) for side in (sources, targets)):
+        raise StoreError(
+            f"{path} is not one of the released attribution maps: Input and Output must be lists of texts."
+        )
+    explain = record["Explain"]
+    shape = (len(sources), len(targets))
+    if not targets and (explain is None or not np.size(explain)):
+        explain = np.zeros(shape, np.float32)  # an empty response
+    if not isinstance(explain, np.ndarray) or explain.shape != shape:
+        got = getattr(explain, "shape", type(explain).__name__)
+        raise StoreError(f"{path} holds {shape[0]} input and {shape[1]} output tokens, but its Explain is {got}.")
+    if not np.isin(explain, np.arange(11)).all():
+        raise StoreError(f"{path} is not one of the released attribution maps: Explain must hold the levels 0 to 10.")
+    identity, reference = (value if isinstance(value := record.get(name), str) else "" for name in ("ID", "Reference"))
+    return identity or path.stem, sources, targets, reference, explain
+
+
+def _dataset(
+    path: Path, identity: str, sources: list[str], targets: list[str], reference: str, explain: np.ndarray
+) -> xr.Dataset:
+    coords: dict[str, Any] = {}
+    texts = {}
+    for side, pieces in (("source", sources), ("target", targets)):
+        texts[side], ranges = decode_pieces(pieces, continues=side == "target")
+        tokens = [texts[side][a:b] for a, b in ranges]
+        coords[f"{side}_token"] = (side, np.array(tokens, dtype=np.str_))
+        coords[f"{side}_id"] = (side, np.full(len(pieces), -1))
+        coords[f"{side}_start"], coords[f"{side}_stop"] = (side, ranges[:, 0]), (side, ranges[:, 1])
+    coords["objective"] = ("target", np.full(len(targets), np.nan, np.float32))
+    attrs = provenance(
+        "attribution", model=path.parent.name, revision=None, backend="released", dtype="float32",
+        method="input_x_gradient", objective_name="prob", mode="released", prompt_id=identity, prompt_group="",
+        prompt_text=texts["source"], response_text=texts["target"], response_source="generated",
+        finish="given" if targets else "empty", max_new_tokens=None, levels=10, reference_text=reference,
+    )  # fmt: skip
+    attrs |= dict.fromkeys(("torch_version", "transformer_lens_version", "transformers_version"), "")
+    score = (("source", "target"), explain.astype(np.float32), {"levels": 10})
+    return xr.Dataset({"score": score}, coords, attrs)
+
+
+def _decode_bytes(run: list[str]) -> list[tuple[str, int, int]]:
+    """(text that this byte completes, its range relative to where the text stood before) for each byte of a run."""
+    data = bytes(int(piece[3:5], 16) for piece in run)
+    out: list[tuple[str, int, int]] = []
+    for character in data.decode("utf-8", errors="replace"):
+        size = _broken_length(data[len(out) :]) if character == "\ufffd" else len(character.encode())
+        out += [("", 0, 1)] * (size - 1) + [(character, 0, 1)]
+    return out
+
+
+def _broken_length(data: bytes) -> int:
+    """How many bytes a replacement character at the start of `data` stands for (3: it stands there itself)."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.end if error.start == 0 else 3
+    return 3

@@ -1,0 +1,237 @@
+"""Prompt and response as tokens, with the characters that each token stands for.
+
+1. Prompt and response are tokenised as ONE text, as the model would read it. 2. A token that straddles the boundary
+belongs to the response: it is the first one in which characters of the response are predicted. 3. Special tokens that
+the tokenizer puts in front (BOS) are kept apart, since they are fed but get no row; a BOS that the text itself begins
+with (chat templates) takes their place and is never doubled; special tokens at the end (EOS, SEP) are not added.
+4. Each token has the range of characters that it stands for in the ORIGINAL text, whatever the tokenizer normalises:
+from the fast tokenizer's offsets, extended to the left over the white space that no token claims. Tokens that are
+parts of one character (bytes) share its range; a token that stands for no character (a prefix "▁") has an empty range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from itlens.errors import ModelError, PromptError
+
+_PLAIN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt and its response as tokens.
+
+    front: ids of special tokens in front of the prompt, which get no row. prompt_start[i]:prompt_stop[i] are the
+    characters of `prompt_text` that prompt token i stands for, response_start[j]:response_stop[j] those of
+    `response_text` for response token j (a straddling token counts from 0). Tokens are decoded strings.
+    """
+
+    front: tuple[int, ...]
+    prompt_ids: tuple[int, ...]
+    prompt_tokens: tuple[str, ...]
+    prompt_start: tuple[int, ...]
+    prompt_stop: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    response_tokens: tuple[str, ...]
+    response_start: tuple[int, ...]
+    response_stop: tuple[int, ...]
+    prompt_text: str
+    response_text: str
+
+    @property
+    def ids(self) -> list[int]:
+        """All ids in the order in which the model reads them."""
+        return [*self.front, *self.prompt_ids, *self.response_ids]
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    ids: list[int]
+    texts: list[str]
+    ranges: list[tuple[int, int]]
+
+    def __getitem__(self, part: slice) -> _Tokens:
+        return _Tokens(self.ids[part], self.texts[part], self.ranges[part])
+
+
+def encode(
+    tokenizer: Any, prompt_text: str, response_text: str | None = None, *, prepend_bos: bool | None = None
+) -> Encoded:
+    """Tokenise a prompt and, after it, a response as one text.
+
+    prepend_bos: None leaves special tokens in front to the tokenizer's own rule, True puts BOS in front, False leaves
+    it out. Raises PromptError for a prompt without tokens of its own, ModelError for a tokenizer that cannot do it.
+    """
+    response = response_text or ""
+    front, tokens = _read(tokenizer, prompt_text + response, prepend_bos)
+    boundary = len(prompt_text)
+    count = next((i for i, (_, stop) in enumerate(tokens.ranges) if stop > boundary), len(tokens.ids))
+    if not response:
+        count = len(tokens.ids)
+    if count == 0:
+        raise PromptError(
+            f"The prompt {prompt_text[:40]!r} has no token of its own; expected text with at least one token before "
+            "the response."
+        )
+    return _encoded(front, tokens[:count], tokens[count:], prompt_text, response, boundary)
+
+
+def encode_ids(
+    tokenizer: Any, prompt_text: str, response_ids: Sequence[int], *, prepend_bos: bool | None = None
+) -> Encoded:
+    """Tokenise a prompt; its response is given as the ids that a model generated, which are kept as they are.
+
+    The response's text is what the ids add to the decoded prompt, and its ranges count in that text.
+    """
+    prompt = encode(tokenizer, prompt_text, prepend_bos=prepend_bos)
+    ids = [int(number) for number in response_ids]
+    before = [*prompt.front, *prompt.prompt_ids]
+    text, ranges = _by_decoding(tokenizer, before, ids)
+    tokens = _Tokens(ids, _token_texts(tokenizer, ids, text, ranges), ranges)
+    shown = _Tokens(
+        list(prompt.prompt_ids),
+        list(prompt.prompt_tokens),
+        list(zip(prompt.prompt_start, prompt.prompt_stop, strict=True)),
+    )
+    return _encoded(prompt.front, shown, tokens, prompt_text, text, 0)
+
+
+def front_tokens(tokenizer: Any) -> list[int]:
+    """The ids of the special tokens that the tokenizer puts in front of a text by its own rule (often BOS, or none)."""
+    with_special = tokenizer("a", add_special_tokens=True)["input_ids"]
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    for position in range(len(with_special) - len(plain) + 1):
+        if with_special[position : position + len(plain)] == plain:
+            return list(with_special[:position])
+    return []
+
+
+def _encoded(
+    front: Sequence[int], prompt: _Tokens, response: _Tokens, prompt_text: str, response_text: str, shift: int
+) -> Encoded:
+    return Encoded(
+        front=tuple(front),
+        prompt_ids=tuple(prompt.ids),
+        prompt_tokens=tuple(prompt.texts),
+        prompt_start=tuple(start for start, _ in prompt.ranges),
+        prompt_stop=tuple(stop for _, stop in prompt.ranges),
+        response_ids=tuple(response.ids),
+        response_tokens=tuple(response.texts),
+        response_start=tuple(max(start - shift, 0) for start, _ in response.ranges),
+        response_stop=tuple(stop - shift for _, stop in response.ranges),
+        prompt_text=prompt_text,
+        response_text=response_text,
+    )
+
+
+def _read(tokenizer: Any, text: str, prepend_bos: bool | None) -> tuple[tuple[int, ...], _Tokens]:
+    """The special tokens in front, and the tokens of the text without them."""
+    tokens = _tokens(tokenizer, text)
+    front = _front(tokenizer, prepend_bos)
+    bos = tokenizer.bos_token_id
+    if front and tuple(tokens.ids[: len(front)]) == front:
+        return front, tokens[len(front) :]
+    if bos is not None and tokens.ids[:1] == [bos]:
+        return tuple(tokens.ids[:1]), tokens[1:]
+    return front, tokens
+
+
+def _front(tokenizer: Any, prepend_bos: bool | None) -> tuple[int, ...]:
+    front, bos = tuple(front_tokens(tokenizer)), tokenizer.bos_token_id
+    if prepend_bos is None:
+        return front
+    if not prepend_bos:
+        return tuple(number for number in front if number != bos)
+    if bos is None:
+        raise ModelError("prepend_bos=True, but this tokenizer has no BOS token; leave prepend_bos out.")
+    return front if bos in front else (bos, *front)
+
+
+def _tokens(tokenizer: Any, text: str) -> _Tokens:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(f"The text {text[:40]!r} holds half a character (a lone surrogate); remove it.") from error
+    if not getattr(tokenizer, "is_fast", False):
+        return _tokens_of_slow(tokenizer, text)
+    read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids = list(read["input_ids"])
+    ranges = _claim_spaces(text, [(int(start), int(stop)) for start, stop in read["offset_mapping"]])
+    ranges = _without_prefix(text, tokenizer.convert_ids_to_tokens(ids), ranges)
+    return _Tokens(ids, _token_texts(tokenizer, ids, text, ranges), ranges)
+
+
+def _tokens_of_slow(tokenizer: Any, text: str) -> _Tokens:
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    decoded, ranges = _by_decoding(tokenizer, [], ids)
+    if decoded != text:
+        raise ModelError(
+            f"{type(tokenizer).__name__} is a slow tokenizer that does not decode to the text it read, so its tokens "
+            "have no characters; use the fast tokenizer of this model (tokenizer.json)."
+        )
+    return _Tokens(ids, _token_texts(tokenizer, ids, text, ranges), ranges)
+
+
+def _claim_spaces(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order; white space before a token that no token claims (some tokenizers trim it) is that token's."""
+    ranges: list[tuple[int, int]] = []
+    last = 0  # the end of what is claimed
+    for start, stop in offsets:
+        start, stop = (start, stop) if ranges == [] or start >= ranges[-1][0] else (last, max(last, stop))
+        if start > last and text[last:start].isspace() and stop > start:
+            start = last
+        ranges.append((start, stop))
+        last = max(last, stop)
+    return ranges
+
+
+def _without_prefix(text: str, pieces: list[str], ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """An empty range for a lone "▁" that the tokenizer itself put in front: its offsets claim the next character."""
+    freed = []
+    for number, (start, stop) in enumerate(ranges):
+        following = ranges[number + 1] if number + 1 < len(ranges) else (stop, stop)
+        borrowed = stop - start == 1 and (not text[start].isspace() or following[0] == start)
+        freed.append((start, start) if pieces[number] == "▁" and borrowed else (start, stop))
+    return freed
+
+
+def _token_texts(tokenizer: Any, ids: list[int], text: str, ranges: list[tuple[int, int]]) -> list[str]:
+    """Decoded strings; the text's own white space where a decoder drops or adds it."""
+    shown = []
+    for number, (start, stop) in zip(ids, ranges, strict=True):
+        decoded = tokenizer.decode([number], **_PLAIN)
+        part = text[start:stop]
+        shown.append(part if part and decoded.strip() == part.strip() else decoded)
+    return shown
+
+
+def _by_decoding(tokenizer: Any, before: list[int], ids: list[int]) -> tuple[str, list[tuple[int, int]]]:
+    """The text that `ids` add after `before`, and each id's range in it, from decoding ever longer beginnings.
+
+    A beginning that ends inside a character decodes to a replacement character; its last token waits for the token
+    that completes the character, and shares the character's range.
+    """
+    known = tokenizer.decode(before, **_PLAIN) if before else ""
+    full = tokenizer.decode([*before, *ids], **_PLAIN)
+    start = _common(known, full)
+    text = full[start:]
+    ends, end = [], 0
+    for count in range(1, len(ids) + 1):
+        part = tokenizer.decode([*before, *ids[:count]], **_PLAIN)
+        end = max(end, _common(part, full) - start)
+        ends.append(end)
+    ranges: list[tuple[int, int]] = []
+    for begin, end in zip([0, *ends], ends, strict=False):
+        begin = min(begin, max(len(text) - 1, 0)) if end == begin else begin
+        ranges.append((begin, max(end, min(begin + 1, len(text)))))
+    return text, ranges
+
+
+def _common(part: str, whole: str) -> int:
+    """The number of leading characters that two strings share."""
+    if whole.startswith(part):
+        return len(part)
+    return next(i for i, (a, b) in enumerate(zip(part, whole, strict=False)) if a != b)

@@ -1,0 +1,67 @@
+// The report's figures, its colours (the system's, or the reader's choice), and tables that sort by a click.
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const button = document.querySelector("button.theme");
+  const figures = [...document.querySelectorAll(".itlens-figure")];
+  const config = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtons: [["toImage"]] };
+
+  const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+  const variable = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+
+  function colors() {
+    const text = variable("--soft"), grid = variable("--grid");
+    const axis = { gridcolor: grid, linecolor: grid, zerolinecolor: grid };
+    const change = { "font.color": text, "hoverlabel.bgcolor": variable("--card"), "hoverlabel.bordercolor": grid, "hoverlabel.font.color": variable("--text") };
+    for (const name of ["xaxis", "yaxis"]) for (const key in axis) change[`${name}.${key}`] = axis[key];
+    return change;
+  }
+
+  function paint() {
+    const change = colors();
+    for (const figure of figures) {
+      const outlines = {};
+      (figure.layout.shapes ?? []).forEach((shape, i) => { if (shape.name === "default") outlines[`shapes[${i}].line.color`] = variable("--text"); });
+      Plotly.relayout(figure, { ...change, ...outlines });
+    }
+    if (button) button.textContent = isDark() ? "Light" : "Dark";
+  }
+
+  function sortable(table) {
+    const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+    const key = (row, column) => row.cells[column].dataset.v ?? row.cells[column].textContent;
+    heads.forEach((head, column) => {
+      const sort = () => {
+        const up = head.getAttribute("aria-sort") !== "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const numeric = head.classList.contains("n");
+        const rows = [...body.rows].sort((a, b) => {
+          const x = key(a, column), y = key(b, column);
+          if (!numeric) return (up ? 1 : -1) * x.localeCompare(y, undefined, { numeric: true });
+          if (x === "" || y === "") return (x === "") - (y === "");
+          return (up ? 1 : -1) * (Number(x) - Number(y));
+        });
+        body.append(...rows);
+      };
+      head.tabIndex = 0;
+      head.addEventListener("click", sort);
+      head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
+    });
+  }
+
+  Promise.all(figures.map((figure) => {
+    const drawing = JSON.parse(figure.querySelector("script").textContent);
+    return Plotly.newPlot(figure, drawing.data, drawing.layout, config);
+  })).then(paint);
+  document.querySelectorAll("table.sortable").forEach(sortable);
+  system.addEventListener("change", paint);
+  button?.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    paint();
+  });
+  let before;
+  addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; paint(); });
+  addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; paint(); });
+})();

@@ -1,0 +1,66 @@
+"""Numbers as a reader wants them: three decimals for scores, p-values that do not pretend, a sign for nothing."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "–"
+
+
+def number(value: object, decimals: int = 3, *, sign: bool = False) -> str:
+    """`value` with `decimals` decimals, a true minus, and a dash for a number that does not exist.
+
+    A size below half of the last decimal keeps two significant digits instead of being printed as zero.
+    """
+    x = _float(value)
+    if x is None:
+        return NOTHING
+    if math.isinf(x):
+        return "∞" if x > 0 else "−∞"
+    small = x != 0 and abs(x) < 0.5 * 10**-decimals
+    text = f"{x:.1e}" if small else f"{x:.{decimals}f}"
+    if sign and x > 0:
+        text = "+" + text
+    return text.replace("-", "−")
+
+
+def p_value(value: object) -> str:
+    """A p-value: `< 0.001`, else two significant digits up to three decimals; a dash when there was no test."""
+    p = _float(value)
+    if p is None:
+        return NOTHING
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def interval(low: object, high: object, decimals: int = 3, *, sign: bool = True) -> str:
+    """`[low, high]`, or a dash when the interval could not be computed."""
+    if _float(low) is None or _float(high) is None:
+        return NOTHING
+    return f"[{number(low, decimals, sign=sign)}, {number(high, decimals, sign=sign)}]"
+
+
+def whole(value: object) -> str:
+    """A count, with thin spaces between thousands."""
+    x = _float(value)
+    return NOTHING if x is None else f"{round(x):,}".replace(",", "\u202f")
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a number that exists (not None, NaN or text)."""
+    return _float(value) is not None
+
+
+def stars(p: object) -> str:
+    """The usual marks: * p < 0.05, ** p < 0.01, *** p < 0.001."""
+    x = _float(p)
+    return "" if x is None else "*" * sum(x < limit for limit in (0.05, 0.01, 0.001))
+
+
+def _float(value: object) -> float | None:
+    try:
+        x = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return None if math.isnan(x) else x

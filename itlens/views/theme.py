@@ -1,0 +1,55 @@
+"""The colours and the figure style that all views share.
+
+Base is vermilion and tuned is blue everywhere, two colours that stay apart for every common kind of colour
+blindness (after Okabe and Ito) and stand out from white and from near-black alike. Figures have no background and
+grey lettering, so that they read in a light and in a dark notebook; a report gives them its own colours. The style
+travels inside each figure: no global template is set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+BASE, TUNED, NEUTRAL = "#d55e00", "#2479c2", "#8a9099"
+NEGATIVE = "#8e44ad"  # negative attribution in token views, where blue and vermilion already mean the models
+BASE_BAND, TUNED_BAND = "rgba(213,94,0,0.18)", "rgba(36,121,194,0.18)"
+DIVERGING = [[0.0, "#b34700"], [0.25, "#ee9b62"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]
+SIGNED = [[0.0, "#6c3483"], [0.25, "#b98bcc"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]
+SEQUENTIAL = [[0.0, "#f3f3f1"], [0.5, "#78b0e0"], [1.0, "#0d3f70"]]
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+TEXT, GRID = "#7b828c", "rgba(128,134,142,0.25)"
+
+_AXIS = {
+    "gridcolor": GRID,
+    "zerolinecolor": "rgba(128,134,142,0.55)",
+    "linecolor": GRID,
+    "ticks": "",
+    "automargin": True,
+    "title": {"standoff": 10, "font": {"size": 13}},
+}
+
+
+def figure(title: str, *, subtitle: str = "", height: int = 420, **layout: Any) -> go.Figure:
+    """An empty figure in the style of itlens; `title` and `subtitle` are plotly mark-up (escape before)."""
+    heading: dict[str, Any] = {"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 17}}
+    if subtitle:
+        heading["subtitle"] = {"text": subtitle, "font": {"size": 12.5}}
+    return go.Figure(layout={"template": _template(), "title": heading, "height": height, **layout})
+
+
+def _template() -> go.layout.Template:
+    return go.layout.Template(
+        layout={
+            "font": {"family": FONT, "size": 13, "color": TEXT},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "margin": {"l": 60, "r": 30, "t": 90, "b": 56},
+            "hoverlabel": {"font": {"family": FONT, "size": 13}, "align": "left"},
+            "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom"},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "rgba(128,134,142,0.6)", "activecolor": TEXT},
+            "xaxis": _AXIS,
+            "yaxis": _AXIS,
+        }
+    )

@@ -1,0 +1,103 @@
+"""A headless Chromium for tests that look at pages: opens a file, and says what it drew, asked for, complained about.
+
+Where Chromium or its driver is not installed, the tests that need it are listed as skipped, with that reason.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+_BINARIES = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Page:
+    """One open page. `run` evaluates JavaScript, `requests` and `complaints` say what the page did so far."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+        self._messages: list[dict[str, Any]] = []
+
+    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Open a file at this width, in a light or dark system theme, and start the records anew."""
+        self.driver.get_log("performance"), self.driver.get_log("browser")
+        self._messages = []
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
+        self.driver.get(path.resolve().as_uri())
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression."""
+        return self.driver.execute_script(f"return ({script})")
+
+    def wait(self, condition: str, seconds: float = 20) -> None:
+        """Wait until a JavaScript expression is true."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: self.run(condition), condition)
+
+    def requests(self) -> list[str]:
+        """Every address that the page asked for, its own included, data: and blob: left out."""
+        for entry in self.driver.get_log("performance"):
+            self._messages.append(json.loads(entry["message"])["message"])
+        asked = [m["params"]["request"]["url"] for m in self._messages if m["method"] == "Network.requestWillBeSent"]
+        return [url for url in asked if not url.startswith(("data:", "blob:"))]
+
+    def complaints(self) -> list[str]:
+        """What the browser's console says: errors, warnings, and violations of the page's policy."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def screenshot(self, path: Path, *, whole: bool = True) -> None:
+        """A picture of the whole page, or of the window."""
+        import base64
+
+        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole})
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def open_browser(profile: Path) -> Iterator[Page]:
+    """A browser with a fresh profile folder; skips the test when there is no browser to drive."""
+    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra: dev)")
+    binary = next((found for name in _BINARIES if (found := shutil.which(name))), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("Chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    options = selenium.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    service = selenium.ChromeService(executable_path=driver)
+    window = selenium.Chrome(options=options, service=service)
+    window.get("about:blank")  # the start page asks for pieces of itself, which would count as the test's
+    try:
+        yield Page(window)
+    finally:
+        window.quit()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One Chromium for the whole test run."""
+    with open_browser(tmp_path_factory.mktemp("chromium")) as page:
+        yield page

@@ -1,0 +1,185 @@
+"""Formats: the spans must mark the same words after wrapping as before, whatever the text and the template hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from jinja2 import Environment
+
+from itlens import Prompt, PromptError, format_prompts
+
+
+class FakeTokenizer:
+    """As much of a tokenizer as format_prompts needs: a jinja chat template over one list of messages."""
+
+    name_or_path = "fake"
+
+    def __init__(self, chat_template: str | None) -> None:
+        self.chat_template = chat_template
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        assert not tokenize and add_generation_prompt
+
+        def refuse(message: str) -> None:
+            raise ValueError(message)
+
+        template = Environment().from_string(self.chat_template or "")
+        return template.render(messages=messages, raise_exception=refuse, bos_token="<s>")
+
+
+PLAIN = "<s>[user]{{ messages[0].content }}[/user]\n[assistant]"
+TRIM = "<s>[user]\n{{ messages[0].content | trim }}[end]\n"
+REPEATS_WORDS = "Summarise. You answer well. User says: {{ messages[0]['content'] }} Summarise. Assistant:"
+
+
+def test_raw_changes_nothing() -> None:
+    prompts = [Prompt("Go.", instruction="Go.", response="r", id="a", group="g", rating=2, answer="b")]
+    assert format_prompts(prompts) == prompts
+    assert format_prompts(iter(prompts), "raw") == prompts
+    assert format_prompts([], "chat", FakeTokenizer(PLAIN)) == []
+
+
+def test_a_string_wraps_the_text_and_moves_the_spans_by_hand() -> None:
+    prompt = Prompt("Go. x", instruction="Go.", context="x", response="r", id="a", rating=2)
+    (done,) = format_prompts([prompt], "Q: {prompt} {0} {x!r}} {{\nA:")
+    assert done == Prompt("Q: Go. x {0} {x!r}} {{\nA:", [(3, 6)], [(7, 8)], "r", "a", rating=2)
+
+
+def test_a_prompt_that_holds_the_place_mark_is_not_expanded_again() -> None:
+    (done,) = format_prompts([Prompt("say {prompt}", instruction="{prompt}")], "<{prompt}>")
+    assert (done.text, done.span_text("instruction")) == ("<say {prompt}>", ["{prompt}"])
+
+
+@pytest.mark.parametrize(
+    ("format", "message"),
+    [
+        (
+            "chatml",
+            'The format "chatml" holds {prompt} 0 times; use "raw", "chat", or a text that holds {prompt} exactly',
+        ),
+        ("", "holds {prompt} 0 times"),
+        ("{prompts}", "0 times"),
+        ("{prompt} {prompt}", "2 times"),
+        (None, 'must be "raw", "chat" or a text'),
+    ],
+)
+def test_other_formats_are_refused(format: Any, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        format_prompts([Prompt("a")], format)
+
+
+def test_only_prompts_are_formatted() -> None:
+    with pytest.raises(PromptError, match="takes Prompt objects, not a str"):
+        format_prompts(["a"])  # type: ignore[list-item]
+    with pytest.raises(PromptError, match="takes a list of prompts, not a Prompt"):
+        format_prompts(Prompt("a"))  # type: ignore[arg-type]
+
+
+def test_chat_puts_the_prompt_where_the_template_does() -> None:
+    (done,) = format_prompts([Prompt("Go. x", instruction="Go.")], "chat", FakeTokenizer(PLAIN))
+    assert done.text == "<s>[user]Go. x[/user]\n[assistant]"
+    assert done.instruction == ((9, 12),)
+
+
+def test_words_of_the_template_are_not_taken_for_the_prompt() -> None:
+    (done,) = format_prompts([Prompt("Summarise.", instruction="Summarise.")], "chat", FakeTokenizer(REPEATS_WORDS))
+    assert done.text == "Summarise. You answer well. User says: Summarise. Summarise. Assistant:"
+    assert done.instruction == ((39, 49),)
+
+
+def test_a_template_that_trims_moves_and_cuts_the_spans() -> None:
+    prompt = Prompt("  \n Go. x  ", instruction=(0, 7), context=(8, 11))
+    (done,) = format_prompts([prompt], "chat", FakeTokenizer(TRIM))
+    assert done.text == "<s>[user]\nGo. x[end]"
+    assert done.span_text("instruction") == ["Go."]
+    assert done.span_text("context") == ["x"]
+
+
+@pytest.mark.parametrize("cut", ["messages[0].content.lstrip()", "messages[0].content.rstrip()"])
+def test_a_template_that_trims_one_side(cut: str) -> None:
+    (done,) = format_prompts([Prompt(" ab ", instruction="ab")], "chat", FakeTokenizer(f"[{{{{ {cut} }}}}]"))
+    assert done.span_text("instruction") == ["ab"]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[0].content | upper }}", "writes the user's message 0 times"),
+        ("{{ messages[0].content }}{{ messages[0].content }}", "writes the user's message 2 times"),
+        ("nothing", "writes the user's message 0 times"),
+        ("{{ messages[0].content | replace('b', 'c') }}", "changes the text of prompt"),
+        ("{% if 'b' in messages[0].content %}!{% endif %}{{ messages[0].content }}", "changes the text of prompt"),
+        ("{{ raise_exception('no user here') }}", "cannot be rendered .no user here."),
+        ("{{ 1 + 'a' }}", "cannot be rendered"),
+        ("{% if %}", "cannot be rendered"),
+    ],
+)
+def test_templates_whose_text_cannot_be_followed_are_refused(template: str, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        format_prompts([Prompt("a b", instruction="b", id="p")], "chat", FakeTokenizer(template))
+
+
+def test_chat_without_a_template_says_what_to_do() -> None:
+    with pytest.raises(PromptError, match='The tokenizer "fake" has no chat template; use format="raw" or a text'):
+        format_prompts([Prompt("a")], "chat", FakeTokenizer(None))
+    with pytest.raises(PromptError, match="needs a tokenizer"):
+        format_prompts([Prompt("a")], "chat")
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@st.composite
+def spanned_prompts(draw: st.DrawFn) -> Prompt:
+    text = draw(ANY_TEXT.filter(str.strip))
+    words = [i for i, character in enumerate(text) if not character.isspace()]
+    spans = [
+        (start, draw(st.integers(start + 1, len(text)))) for start in draw(st.lists(st.sampled_from(words), max_size=4))
+    ]
+    return Prompt(text, instruction=spans[:2], context=spans[2:])
+
+
+@given(spanned_prompts(), ANY_TEXT, ANY_TEXT)
+def test_spanned_text_survives_any_string_format(prompt: Prompt, front: str, back: str) -> None:
+    format = f"{front}{{prompt}}{back}"
+    assume(format.count("{prompt}") == 1)
+    (done,) = format_prompts([prompt], format)
+    assert done.text == front + prompt.text + back
+    for kind in ("instruction", "context"):
+        assert done.span_text(kind) == prompt.span_text(kind)
+
+
+@settings(deadline=None)
+@given(spanned_prompts(), st.sampled_from([PLAIN, TRIM, REPEATS_WORDS]))
+def test_spanned_text_survives_chat_templates(prompt: Prompt, template: str) -> None:
+    (done,) = format_prompts([prompt], "chat", FakeTokenizer(template))
+    for kind in ("instruction", "context"):
+        before, after = prompt.span_text(kind), done.span_text(kind)
+        if template != TRIM:
+            assert after == before
+        else:
+            assert [text.strip() for text in after] == [text.strip() for text in before]
+
+
+def test_a_real_tokenizer_renders_its_template() -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a")), bos_token="<bos>")
+    with pytest.raises(PromptError, match="has no chat template"):
+        format_prompts([Prompt("a")], "chat", tokenizer)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}<turn>{{ message['role'] }}\n{{ message['content'] | trim }}"
+        "</turn>\n{% endfor %}{% if add_generation_prompt %}<turn>model\n{% endif %}"
+    )
+    (done,) = format_prompts([Prompt("  user Go! 👍", instruction="Go!", context="👍")], "chat", tokenizer)
+    assert done.text == "<bos><turn>user\nuser Go! 👍</turn>\n<turn>model\n"
+    assert (done.span_text("instruction"), done.span_text("context")) == (["Go!"], ["👍"])
+    tokenizer.chat_template = "{{ raise_exception('only with tools') }}"
+    with pytest.raises(PromptError, match="only with tools"):
+        format_prompts([Prompt("a")], "chat", tokenizer)

@@ -1,0 +1,153 @@
+"""Pages as a reader's browser sees them: drawn, silent, offline, and deaf to tokens that would like to be scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from itlens import views
+from tests.browser import Page
+from tests.views import factory
+
+DRAWN = "document.querySelectorAll('.itlens-figure .main-svg').length >= 4"
+TOKENS_DRAWN = (
+    "[...document.querySelectorAll('.prompt .cv')].filter(h => h.querySelector('.colored-tokens')).length >= {}"
+)
+INTRUDERS = "document.querySelectorAll('img, b > b, script[src], [onerror]').length"
+
+
+def hostile_pair() -> tuple[views.Example, list[str]]:
+    source = ["Say", *factory.HOSTILE, "\n"]
+    base = factory.attribution(source, list(factory.HOSTILE), seed=1, model=factory.HOSTILE[1])
+    tuned = factory.attribution(source, [" fine", *factory.HOSTILE[:2]], seed=2, model=factory.HOSTILE[0])
+    return views.Example(factory.prompt(source, 0, 3, id=factory.HOSTILE[1], group="<b>g"), base, tuned), source
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    example, _ = hostile_pair()
+    evil = factory.HOSTILE[1]
+    content = views.ReportContent(
+        title="Hostile", base=evil, tuned=factory.HOSTILE[0], verdict=evil, diff=factory.diff(12, factory.HOSTILE[:2]),
+        examples=[example, example], notes=list(factory.HOSTILE), compared={evil: evil},
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(views.report(content).html, encoding="utf-8")
+    return path
+
+
+def test_the_report_draws_everything_and_asks_for_nothing(browser: Page, page: Path) -> None:
+    browser.open(page)
+    browser.wait(DRAWN)
+    browser.wait(TOKENS_DRAWN.format(4))
+    figures = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
+    assert browser.run(figures) == 4
+    assert browser.requests() == [page.resolve().as_uri()]
+    assert browser.complaints() == []
+
+
+def test_no_hostile_token_runs_or_becomes_markup(browser: Page, page: Path) -> None:
+    browser.open(page)
+    browser.wait(DRAWN)
+    browser.wait(TOKENS_DRAWN.format(4))
+    _, source = hostile_pair()
+    # every response token in turn, so that circuitsvis draws every selection
+    browser.run("document.querySelectorAll('.r').forEach(r => r.dispatchEvent(new MouseEvent('mouseenter')))")
+    browser.wait("[...document.querySelectorAll('.cv')].every(h => h.querySelector('.colored-tokens'))")
+    assert browser.run("document.title") == "Hostile"
+    assert browser.run(INTRUDERS) == 0
+    shown = browser.run(
+        "[...document.querySelectorAll('.cv')[0].querySelectorAll('.colored-tokens > span')].map(s => s.textContent)"
+    )
+    joined = [token.replace("\u2060", "").replace("\u00a0", " ") for token in shown if token]
+    assert joined[1:4] == list(factory.HOSTILE[:3])
+    assert len(joined) == len(source)
+    assert browser.complaints() == []
+
+
+def test_escaping_is_what_keeps_tokens_quiet_not_only_the_policy(browser: Page, page: Path, tmp_path: Path) -> None:
+    bare = page.read_text(encoding="utf-8")
+    start = bare.index('<meta http-equiv="Content-Security-Policy"')
+    path = tmp_path / "bare.html"
+    path.write_text(bare[:start] + bare[bare.index("\n", start) :], encoding="utf-8")
+    browser.open(path)
+    browser.wait(DRAWN)
+    browser.wait(TOKENS_DRAWN.format(4))
+    assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Hostile", 0)
+    assert browser.requests() == [path.resolve().as_uri()]
+
+
+def test_the_policy_stops_a_script_that_got_in_all_the_same(browser: Page, page: Path, tmp_path: Path) -> None:
+    path = tmp_path / "broken.html"
+    text = page.read_text(encoding="utf-8")
+    path.write_text(text.replace("<main>", "<main>" + "".join(factory.HOSTILE[:2]), 1), encoding="utf-8")
+    browser.open(path)
+    browser.wait("document.readyState === 'complete'")
+    assert browser.run("document.title") == "Hostile"
+    assert any("Content Security Policy" in words for words in browser.complaints())
+
+
+def test_pointing_and_clicking_choose_the_target(browser: Page, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.html"
+    score = [[0.5, 0.0], [-1.0, 0.2], [0.25, 0.4]]
+    view = views.tokens(factory.attribution(["Do", " this", " now"], [" one", " two"], score))
+    path.write_text(view.html, encoding="utf-8")
+    browser.open(path)
+    browser.wait(TOKENS_DRAWN.format(1))
+    mode = "document.querySelector('.mode').textContent"
+    drawn = "[...document.querySelectorAll('.cv:not([hidden]) .colored-tokens > span > span')]"
+    colors = f"{drawn}.map(s => s.style.backgroundColor)"
+    assert browser.run(mode) == "importance density"
+    browser.run("document.querySelectorAll('.r')[0].dispatchEvent(new MouseEvent('mouseenter'))")
+    browser.wait(f"{colors}.length === 3")
+    assert browser.run(mode) == "attribution for response token 1 “ one”"
+    blue, violet, pale = browser.run(colors)
+    assert violet == "rgb(142, 68, 173)" and blue != pale
+    browser.run("document.querySelectorAll('.r')[0].dispatchEvent(new MouseEvent('mouseleave'))")
+    assert browser.run(mode) == "importance density"
+    browser.run("document.querySelectorAll('.r')[1].click()")
+    browser.run("document.querySelectorAll('.r')[1].dispatchEvent(new MouseEvent('mouseleave'))")
+    assert browser.run(mode) == "attribution for response token 2 “ two”"
+    browser.run("document.querySelector('.whole').click()")
+    assert browser.run(mode) == "importance density"
+    assert browser.complaints() == []
+
+
+def test_a_notebook_output_works_without_the_bundle_and_twice(browser: Page, tmp_path: Path) -> None:
+    example, source = hostile_pair()
+    output = views.token_pair(example.base, example.tuned, example.prompt)._repr_html_()
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><title>nb</title>{output}{output}", encoding="utf-8")
+    browser.open(path)
+    browser.wait("document.querySelectorAll('.itlens-tokens[data-ready]').length === 4")
+    assert browser.run("document.querySelectorAll('.prompt')[3].querySelectorAll('.t').length") == len(source)
+    browser.run("document.querySelectorAll('.itlens-tokens')[3].querySelector('.r').click()")
+    assert "for response token 1" in browser.run("document.querySelectorAll('.mode')[3].textContent")
+    assert "for response" not in browser.run("document.querySelectorAll('.mode')[1].textContent")
+    assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("nb", 0)
+
+
+@pytest.mark.parametrize("width", [1280, 480])
+def test_light_dark_and_narrow(browser: Page, page: Path, width: int) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    seen = []
+    for dark in (False, True):
+        browser.open(page, width=width, dark=dark)
+        browser.wait(DRAWN)
+        seen.append(browser.run(background))
+        assert browser.run("document.documentElement.scrollWidth") <= width
+    assert seen == ["rgb(246, 247, 249)", "rgb(15, 18, 22)"]
+    browser.run("document.querySelector('button.theme').click()")
+    assert browser.run(background) == seen[0]
+
+
+def test_the_table_of_prompts_sorts_by_number(browser: Page, page: Path) -> None:
+    browser.open(page)
+    browser.wait(DRAWN)
+    column = "[...document.querySelectorAll('table.sortable tbody tr')].map(r => Number(r.cells[2].dataset.v))"
+    browser.run("document.querySelectorAll('table.sortable th')[2].click()")
+    values = browser.run(column)
+    assert len(values) == 12 and values == sorted(values)
+    browser.run("document.querySelectorAll('table.sortable th')[2].click()")
+    assert browser.run(column) == sorted(values, reverse=True)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from itlens import views
+from itlens.density import importance_density
+from itlens.errors import ResultError
+from itlens.views import page
+from tests.views import factory
+
+SCORE = [[0.5, 0.0], [-1.0, 0.2], [0.25, 0.4]]
+DS = factory.attribution(["Do", " this", "\n"], [" one", " two"], SCORE)
+
+
+def rows(view: views.TokenView, side: int = 0) -> list[list[object]]:
+    found = re.findall(r'data-rows="([^"]*)"', view.panels)
+    return json.loads(found[side])
+
+
+def dense(row: list[object], n: int = 3) -> list[float]:
+    values = [0.0] * n
+    pairs: list[int] = row[2]  # type: ignore[assignment]
+    for i, steps in zip(pairs[::2], pairs[1::2], strict=True):
+        values[i] = steps * row[0]  # type: ignore[operator]
+    return values
+
+
+def test_rows_are_the_density_and_then_each_target() -> None:
+    first, *targets = rows(views.tokens(DS))
+    density = importance_density(DS).values
+    assert dense(first) == pytest.approx(density / density.max(), abs=1e-3)
+    assert [dense(row) for row in targets] == [pytest.approx(c, abs=1e-3) for c in np.transpose(SCORE)]
+
+
+def test_levels_are_those_that_count() -> None:
+    # column 0: 0.5, -1, 0.25 -> 10, 0, 5 -> above 7: 10, 0, 0; column 1: 0, 0.2, 0.4 -> 0, 5, 10 -> 0, 0, 10
+    view = views.tokens(DS, values="levels")
+    assert [dense(row) for row in rows(view)[1:]] == [[10, 0, 0], [0, 0, 10]]
+    low = views.tokens(DS, values="levels", threshold=0)
+    assert [dense(row) for row in rows(low)[1:]] == [[10, 0, 5], [0, 5, 10]]
+
+
+def test_stored_levels_are_shown_as_levels() -> None:
+    ds = factory.attribution(["a", "b", "c"], ["x", "y"], [[10, 0], [8, 0], [0, 10]], levels=10)
+    assert [dense(row) for row in rows(views.tokens(ds))[1:]] == [[10, 8, 0], [0, 0, 10]]
+
+
+def test_the_target_chooses_what_is_shown_first() -> None:
+    assert 'data-start="0"' in views.tokens(DS).panels
+    assert 'data-start="2"' in views.tokens(DS, target=1).panels
+    assert views.tokens(DS, target=-1).panels == views.tokens(DS, target=1).panels
+    assert "attribution for response token 2 “ two”" in views.tokens(DS, target=1).panels
+    with pytest.raises(ResultError, match=r"target=2, and this response has tokens 0 to 1"):
+        views.tokens(DS, target=2)
+
+
+def test_the_instruction_is_underlined_and_new_lines_stay() -> None:
+    prompt = factory.prompt(["Do", " this", "\n"], 0, 2)
+    panels = views.tokens(DS, prompt=prompt).panels
+    assert re.findall(r'class="(t i|t)" title', panels) == ["t i", "t i", "t"]
+    assert "↵</span><br>" in panels
+
+
+def test_an_empty_response_is_said_to_be_empty() -> None:
+    view = views.tokens(factory.attribution(["a", "b"], []))
+    assert "the model ended at once (scores 0)" in view.panels
+    assert dense(rows(view)[0], 2) == [0, 0]
+    with pytest.raises(ResultError, match="none"):
+        views.tokens(factory.attribution(["a", "b"], []), target=0)
+
+
+def test_a_pair_shows_both_models_in_their_colours() -> None:
+    tuned = factory.attribution(["Do", " this", "\n"], [" ok"], model="toy/tuned")
+    view = views.token_pair(DS, tuned)
+    assert "base: toy/base" in view.panels and "tuned: toy/tuned" in view.panels
+    assert re.findall(r'itlens-tokens (\w+)"', view.panels) == ["base", "tuned"]
+    assert len(rows(view, 0)) == 3 and len(rows(view, 1)) == 2
+
+
+def test_a_notebook_gets_a_small_view_and_a_page_the_bundle_once() -> None:
+    view = views.token_pair(DS, DS)
+    assert len(view._repr_html_()) < 20_000
+    assert str(view) == view.html
+    assert view.html.count("var CircuitsVis=") == 1
+    assert len(view.html) < 1.4e6
+
+
+def test_hostile_tokens_are_text() -> None:
+    ds = factory.attribution(list(factory.HOSTILE), list(factory.HOSTILE), model=factory.HOSTILE[1])
+    out = views.tokens(ds, target=1)._repr_html_()
+    panels = out[out.index("</style>") : out.rindex("<script>")]
+    assert "<script" not in panels and "<img" not in panels and "<!--" not in panels
+    assert "&lt;/script&gt;&lt;script&gt;" in panels and "␀" in panels and "⟨U+2028⟩" in panels
+
+
+@pytest.mark.parametrize("call", [views.tokens, lambda ds: views.token_pair(DS, ds)])
+def test_anything_but_an_attribution_is_refused(call: object) -> None:
+    with pytest.raises(ResultError, match=r"pass what itlens.attribute returns"):
+        call(xr.Dataset({"x": 1}))  # type: ignore[operator]
+    with pytest.raises(ResultError, match=r"NaN"):
+        call(DS.assign(score=DS.score * np.nan))  # type: ignore[operator]
+
+
+def test_unknown_values_are_refused() -> None:
+    with pytest.raises(ResultError, match="choose 'score' or 'levels'"):
+        views.tokens(DS, values="both")
+
+
+def test_a_missing_bundle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "find_spec", lambda package: None)
+    page.circuitsvis.cache_clear()
+    with pytest.raises(ResultError, match=r"circuitsvis has no dist/cdn/iife.js"):
+        page.circuitsvis()
+    page.circuitsvis.cache_clear()
+
+
+def test_views_load_neither_torch_nor_circuitsvis() -> None:
+    code = (
+        "import sys; from itlens import views; views.report; from itlens.views import page; page.circuitsvis();"
+        "print([m for m in ('torch', 'transformer_lens', 'transformers', 'circuitsvis') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
