@@ -5,8 +5,7 @@ The public names load on first use (PEP 562): `import itlens` imports neither to
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from itlens.errors import (
     ItlensError,
@@ -17,6 +16,7 @@ from itlens.errors import (
     ResultError,
     StoreError,
 )
+from itlens.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -56,12 +56,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    if name in _MODULES:
-        return import_module(f"itlens.{name}")
-    raise AttributeError(f"module 'itlens' has no attribute {name!r}")
+__getattr__, _ = lazy_names(__name__, _HOME, _MODULES)
 
 
 def __dir__() -> list[str]:

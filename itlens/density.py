@@ -17,7 +17,7 @@ Levelling a levelled map again does harm: a column of tiny gradients has no 10 (
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -27,6 +27,7 @@ from itlens.errors import ResultError
 _TINY = 1e-9  # the paper's guard against division by zero; it also keeps columns of vanishing gradients low
 
 
+@runtime_checkable
 class HasSpans(Protocol):
     """What `span_mask` needs of a prompt: its text, and character ranges by kind."""
 
@@ -154,7 +155,7 @@ def score_of(result: xr.DataArray | xr.Dataset) -> xr.DataArray:
         result = result["score"].assign_attrs(marks)
     if set(result.dims) != {"source", "target"}:
         raise ResultError(f"Expected scores on the axes (source, target), got {result.dims}.")
-    if not np.isfinite(result.values).all():
+    if not np.isfinite(np.asarray(result)).all():
         raise ResultError("The scores hold NaN or infinite values: compute them anew, in a higher precision.")
     return result.transpose("source", "target")
 

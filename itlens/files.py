@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ _REASONS = {
     errno.EROFS: "the disk is read-only; choose another folder",
     errno.EISDIR: "it is a folder; give the name of a file",
 }
+
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @contextmanager
@@ -102,3 +105,19 @@ def _sync_folder(folder: Path) -> None:
 def is_plain_text(text: str) -> bool:
     """Whether a text is valid UTF-8 without NUL: what netCDF, Parquet and readers of JSON can hold."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def visible(text: str) -> str:
+    """The text with control characters (not new lines and tabs) escaped: nothing in a file may steer a terminal."""
+    return "".join(_escaped(c) if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    """Whether a character starts an escape sequence, moves the cursor, or turns the direction of writing."""
+    if character in "\n\t":
+        return False
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNS
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -31,6 +31,11 @@ def provenance(probe: str, **parameters: Any) -> dict[str, Any]:
     return {"probe": probe, **flat, **{name: _installed(package) for name, package in _PACKAGES.items()}}
 
 
+def short_name(name: str) -> str:
+    """The last part of a model's name or path, which is what people call it."""
+    return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or name
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)  # netCDF attributes have no booleans

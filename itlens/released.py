@@ -22,7 +22,8 @@ from itlens.files import read_bytes
 from itlens.provenance import provenance
 from itlens.unpickling import unpickle
 
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_ALIKE = 0.9
 
 
 def read_released(path: str | Path) -> xr.Dataset:
@@ -86,24 +87,29 @@ def align_ranges(ranges: np.ndarray, old: str, new: str) -> np.ndarray:
     """
     if old == new:
         return ranges.copy()
-    visible_old, visible_new = ([i for i, c in enumerate(t) if not c.isspace()] for t in (old, new))
-    matcher = SequenceMatcher(None, [old[i] for i in visible_old], [new[i] for i in visible_new], autojunk=False)
-    if matcher.ratio() < 0.9:
-        raise ResultError(
-            f"The tokens read {old[:60]!r}, the prompt {new[:60]!r}: only {matcher.ratio():.0%} of the characters "
-            "match, so this is another prompt."
-        )
     place = np.full(len(old), -1)
-    for block in matcher.get_matching_blocks():
-        pairs = zip(visible_old[block.a :][: block.size], visible_new[block.b :][: block.size], strict=True)
-        for i, j in pairs:
-            place[i] = j
+    for i, j in _matching(old, new):
+        place[i] = j
     moved, end = np.empty_like(ranges), 0
     for n, (start, stop) in enumerate(ranges):
         there = place[start:stop][place[start:stop] >= 0]
         moved[n] = (there[0], there[-1] + 1) if there.size else (end, end)
         end = max(end, moved[n, 1])
     return moved
+
+
+def _matching(old: str, new: str) -> list[tuple[int, int]]:
+    """Pairs of positions of the same visible character."""
+    here, there = ([i for i, character in enumerate(text) if not character.isspace()] for text in (old, new))
+    if [old[i] for i in here] == [new[j] for j in there]:
+        return list(zip(here, there, strict=True))
+    matcher = SequenceMatcher(None, [old[i] for i in here], [new[j] for j in there], autojunk=False)
+    if matcher.ratio() < _ALIKE:
+        raise ResultError(
+            f"The tokens read {old[:60]!r}, the prompt {new[:60]!r}: only {matcher.ratio():.0%} of the characters "
+            "match, so this is another prompt."
+        )
+    return [(here[m.a + k], there[m.b + k]) for m in matcher.get_matching_blocks() for k in range(m.size)]
 
 
 def _fields(path: Path, record: Any) -> tuple[str, list[str], list[str], str, np.ndarray]:

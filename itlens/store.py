@@ -36,7 +36,7 @@ _BROKEN = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, Ind
 def save(result: Result, path: str | Path, *, levels: int | None = None) -> Path:
     """Write a Dataset or DataArray to .nc, or a DataFrame to .parquet or .csv; returns the path.
 
-    `levels=10` stores the scores of an attribution result as levels 0..10, in about a tenth of the space. Missing
+    `levels=10` stores the scores of an attribution result as levels 0..10, in a third of the space. Missing
     folders are made. Raises StoreError: for a suffix that does not fit, and when the file cannot be written.
     """
     path = Path(path)

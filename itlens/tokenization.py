@@ -193,7 +193,8 @@ def _without_prefix(text: str, pieces: list[str], ranges: list[tuple[int, int]])
     freed = []
     for number, (start, stop) in enumerate(ranges):
         following = ranges[number + 1] if number + 1 < len(ranges) else (stop, stop)
-        borrowed = stop - start == 1 and (not text[start].isspace() or following[0] == start)
+        written = text[start : start + 1]
+        borrowed = stop - start == 1 and (not (written.isspace() or written == "▁") or following[0] == start)
         freed.append((start, start) if pieces[number] == "▁" and borrowed else (start, stop))
     return freed
 
@@ -234,4 +235,5 @@ def _common(part: str, whole: str) -> int:
     """The number of leading characters that two strings share."""
     if whole.startswith(part):
         return len(part)
-    return next(i for i, (a, b) in enumerate(zip(part, whole, strict=False)) if a != b)
+    shorter = min(len(part), len(whole))
+    return next((i for i in range(shorter) if part[i] != whole[i]), shorter)

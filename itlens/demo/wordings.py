@@ -1,7 +1,7 @@
 """How each kind of task is asked: eight wordings, of which the last is held out of tuning.
 
-`{target}` is the asked word or "this word", `{text}` is "these words", "this list" or "this sentence"; `{word}`, `{new}` and
-`{category}` are words.
+`{target}` is the asked word or "this word", `{text}` is "these words", "this list" or "this sentence"; `{word}`,
+`{new}` and `{category}` are words.
 """
 
 WORDINGS = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from itlens.lazy import lazy_names
 
 _HOME = {
     "attributions": "itlens.diff.attribution_diff",
@@ -14,15 +15,7 @@ _HOME = {
 __all__ = ["AttributionDiff", "attributions", "verdict"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'itlens.diff' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
+__getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 if TYPE_CHECKING:
     from itlens.diff.attribution_diff import AttributionDiff, attributions

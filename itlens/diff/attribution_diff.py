@@ -79,22 +79,19 @@ def attributions(
     aligned = align(base, tuned, prompts, levels)
     options: dict[str, Any] = {"seed": seed, "resamples": resamples, "minimum": minimum}
     table = _prompt_table(aligned, threshold, p)
-    cut = _equal_length_table(aligned, table, threshold, p)
     regression = length_regression(
         *(table[name].to_numpy(float) for name in ("difference", "base_targets", "tuned_targets")), minimum=minimum
     )
     made = AttributionDiff(
         prompts=table,
         groups=_group_table(table, **options),
-        equal_length=_group_table(
-            table.assign(**cut)[table[["base_targets", "tuned_targets"]].min(axis=1) > 0], **options
-        ),
+        equal_length=_group_table(_equal_length_table(aligned, table, threshold, p), **options),
         regression=regression,
         sensitivity=sensitivity_grid(aligned, levels, minimum=minimum),
         profile=response_profile(aligned, levels, threshold, seed=seed, resamples=min(resamples, 2_000)),
         ratings=_rating_table(aligned, table, minimum),
     )
-    attrs = provenance(
+    attrs: dict[Any, Any] = provenance(
         "diff.attributions", base_model=_models(aligned.base), tuned_model=_models(aligned.tuned), levels=levels,
         threshold=threshold, power=p, prompt_count=len(aligned.ids), **options,
     )  # fmt: skip

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from itlens.diff.statistics import NO_DIFFERENCE
+from itlens.provenance import short_name
 
 if TYPE_CHECKING:
     from itlens.diff.attribution_diff import AttributionDiff
-
-_INTEGERS = ("n", "followed_n", "unfollowed_n")
 
 
 def verdict(diff: AttributionDiff, alpha: float = 0.05) -> str:
@@ -37,10 +36,37 @@ def verdict(diff: AttributionDiff, alpha: float = 0.05) -> str:
             "It cannot be told whether the tuned model leans more or less on the instruction than the base: importance "
             f"density {scores} ({figures})."
         )
+    if (reversal := _reversed_by_length(diff, alpha)) is not None:
+        return reversal
     direction = "more" if row["difference"] > 0 else "less"
     return (
         f"The tuned model leans {direction} on the instruction than the base: importance density {scores} ({figures})"
         f"{_reach(diff, alpha)}."
+    )
+
+
+def _reversed_by_length(diff: AttributionDiff, alpha: float) -> str | None:
+    """The sentence for a difference that is significant the other way round at equal response length; else None."""
+    whole, equal = diff.groups.iloc[0], diff.equal_length.iloc[0]
+    if not equal["p_paired"] < alpha or np.sign(equal["difference"]) == np.sign(whole["difference"]):
+        return None
+    lengths = diff.prompts[["base_targets", "tuned_targets"]].mean()
+    return (
+        "Whether the tuned model leans more on the instruction depends on how much the models write (base "
+        f"{lengths['base_targets']:.1f} tokens, tuned {lengths['tuned_targets']:.1f} on average): over whole responses "
+        f"its importance density is {_more(whole)} ({_change(whole)}), over the same number of tokens it is "
+        f"{_more(equal)} ({_change(equal)})."
+    )
+
+
+def _more(row: pd.Series) -> str:
+    return "higher" if row["difference"] > 0 else "lower"
+
+
+def _change(row: pd.Series) -> str:
+    return (
+        f"{row['tuned_mean']:.2f} against {row['base_mean']:.2f}, 95 % interval of the mean difference "
+        f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, {_p_value(row['p_paired'])}, n={int(row['n'])}"
     )
 
 
@@ -54,7 +80,10 @@ def tables_text(diff: AttributionDiff) -> str:
 def tables_html(diff: AttributionDiff) -> str:
     """The verdict and the tables, for a notebook. Ids and group names are escaped."""
     attrs = diff.groups.attrs
-    head = f"{attrs.get('base_model', '')} \N{RIGHTWARDS ARROW} {attrs.get('tuned_model', '')}"
+    base, tuned = (
+        ", ".join(short_name(name) for name in str(attrs.get(f"{which}_model", "")).split(", "))
+        for which in ("base", "tuned")
+    )
     tables = [
         ("Instruction importance density", diff.groups),
         ("At equal response length", diff.equal_length),
@@ -62,7 +91,8 @@ def tables_html(diff: AttributionDiff) -> str:
         ("Followed against unfollowed instructions", diff.ratings),
         ("Prompts", diff.prompts.head(10)),
     ]
-    parts = [f"<p><b>{escape(head)}</b></p><p>{escape(verdict(diff))}</p>"]
+    head = f"<b>{escape(base)} \N{RIGHTWARDS ARROW} {escape(tuned)}</b>"
+    parts = [f"<p>{head}</p><p>{escape(verdict(diff))}</p>"]
     for title, table in tables:
         if table is not None:
             note = f"<p>{escape(str(table.attrs['note']))}</p>" if table.attrs.get("note") else ""
@@ -71,10 +101,14 @@ def tables_html(diff: AttributionDiff) -> str:
 
 
 def _html(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, na_rep="", escape=True, float_format=lambda x: f"{x:.3g}")
+    """The table, on lines that are not broken: a long note would make every row as tall as a paragraph."""
+    shown = table.to_html(index=False, border=0, na_rep="", escape=True, float_format=lambda x: f"{x:.3g}")
+    return f'<div style="overflow-x:auto"><div style="width:max-content;white-space:nowrap">{shown}</div></div>'
 
 
 def _p_value(p: float) -> str:
+    if not np.isfinite(p):
+        return "no p-value"
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
@@ -84,15 +118,14 @@ def _reach(diff: AttributionDiff, alpha: float) -> str:
     rank, equal, grid = diff.groups.iloc[0]["p_wilcoxon"], diff.equal_length.iloc[0], diff.sensitivity
     holds = int(((grid.p_paired < alpha) & (np.sign(grid.difference) == sign)).sum())
     equal_p = equal["p_paired"] if np.isfinite(equal["p_paired"]) else equal["p_wilcoxon"]
-    doubts = []
+    doubts, held = [], [f"at {holds} of {grid.p_paired.size} settings of cut-off and power"]
     if rank >= alpha:
         doubts.append(f"not by ranks ({_p_value(rank)})")
-    if np.isfinite(equal_p) and (equal_p >= alpha or np.sign(equal["difference"]) != sign):
+    if equal_p >= alpha or np.sign(equal["difference"]) == -sign:
         doubts.append(f"not at equal response length ({_p_value(equal_p)}, {equal['difference']:+.2f})")
+    elif np.isfinite(equal_p):
+        held.insert(0, "at equal response length")
     controlled = diff.regression.iloc[0]
     if controlled["p"] >= alpha or np.sign(controlled["coefficient"]) == -sign:
         doubts.append(f"not with lengths as controls ({_p_value(controlled['p'])}, {controlled['coefficient']:+.2f})")
-    settings = f"at {holds} of {grid.p_paired.size} settings of cut-off and power"
-    if doubts:
-        return f", but {' and '.join(doubts)}; it holds {settings}"
-    return f"; it holds {'at equal response length and ' if np.isfinite(equal_p) else ''}{settings}"
+    return f"{', but ' if doubts else ''}{' and '.join(doubts)}; it holds {' and '.join(held)}"

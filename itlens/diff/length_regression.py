@@ -28,6 +28,7 @@ def length_regression(
 
     Prompts with an empty response are left out (no logarithm), as `attrs["n"]` shows. A length that does not vary
     cannot be controlled for: its row is NaN, and if the ratio is the same everywhere but not 1, so is the intercept.
+    A coefficient that one prompt alone decides (the only one with another length) has no error and no test.
     """
     both = (base_targets > 0) & (tuned_targets > 0)
     log_base, log_tuned = np.log(base_targets[both]), np.log(tuned_targets[both])
@@ -44,12 +45,27 @@ def length_regression(
         used, table.attrs["note"] = [0, 1], "ratio and mean length go together: the mean length is left out"
     elif len(used) < len(_TERMS):
         names = " and ".join(_TERMS[k] for k in (1, 2) if k not in used)
-        table.attrs["note"] = f"{names} does not vary between prompts and cannot be controlled for"
-    rows = _fit(difference[both], np.stack([columns[k] for k in used], axis=1))
+        verb = "does" if len(used) == 2 else "do"
+        table.attrs["note"] = f"{names} {verb} not vary between prompts and cannot be controlled for"
+    design = np.stack([columns[k] for k in used], axis=1)
+    rows, alone = _fit(difference[both], design), _decided_by_one(design)
+    rows[alone, 1:] = np.nan
+    if alone.any():
+        names = " and ".join(_TERMS[k] for k, one in zip(used, alone, strict=True) if one)
+        note = f"one prompt alone decides {names}, which has no test"
+        table.attrs["note"] = "; ".join(filter(None, [table.attrs["note"], note]))
     table.loc[used, list(COLUMNS[1:])] = rows
     if 1 not in used and abs(ratio.mean()) > 1e-12:
         table.loc[0, list(COLUMNS[1:])] = np.nan  # an effect of tuning and one of length cannot be told apart
     return table
+
+
+def _decided_by_one(design: np.ndarray) -> np.ndarray:
+    """Which coefficients depend on a row of leverage 1: the fit goes through it, HC3 divides rounding by rounding."""
+    influence = np.linalg.pinv(design)  # of each row on each coefficient
+    through = np.einsum("ij,ji->i", design, influence) > 1 - 1e-9
+    decided: np.ndarray = (np.abs(influence[:, through]) > 1e-9 * np.abs(influence).max()).any(axis=1)
+    return decided
 
 
 def _fit(y: np.ndarray, design: np.ndarray) -> np.ndarray:

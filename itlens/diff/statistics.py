@@ -8,10 +8,10 @@ they say otherwise. scipy computes the tests and intervals, statsmodels the corr
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 PAIRED_COLUMNS = (
@@ -23,7 +23,7 @@ SAME_DIFFERENCE = "the same difference in every prompt: no t-test"
 
 
 def paired_row(
-    base: Sequence[float], tuned: Sequence[float], *, seed: int = 0, resamples: int = 10_000, minimum: int = 5
+    base: ArrayLike, tuned: ArrayLike, *, seed: int = 0, resamples: int = 10_000, minimum: int = 5
 ) -> dict[str, Any]:
     """One row of a table of paired comparisons (PAIRED_COLUMNS): tuned against base, item by item.
 
@@ -91,7 +91,9 @@ def wilcoxon(d: np.ndarray) -> tuple[float, float]:
         return _pair(stats.wilcoxon(d))
 
 
-def welch(x: np.ndarray, y: np.ndarray, *, alternative: str = "two-sided") -> tuple[float, float]:
+def welch(
+    x: np.ndarray, y: np.ndarray, *, alternative: Literal["two-sided", "less", "greater"] = "two-sided"
+) -> tuple[float, float]:
     """Welch's t of two unpaired samples and its p; NaN when neither has any spread, or one has under two values."""
     if min(x.size, y.size) < 2 or (is_constant(x) and is_constant(y)):
         return np.nan, np.nan
@@ -101,7 +103,12 @@ def welch(x: np.ndarray, y: np.ndarray, *, alternative: str = "two-sided") -> tu
 
 
 def bootstrap_interval(
-    x: np.ndarray, *, seed: int = 0, resamples: int = 10_000, level: float = 0.95, method: str = "BCa"
+    x: np.ndarray,
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    method: Literal["percentile", "basic", "BCa"] = "BCa",
 ) -> tuple[float, float]:
     """Bootstrap interval of the mean, seeded; the value itself when all are the same, NaN for under two values."""
     if x.size < 2:
@@ -122,7 +129,7 @@ def bootstrap_interval(
     return float(interval.low), float(interval.high)
 
 
-def adjust(p: Sequence[float], method: str = "holm") -> np.ndarray:
+def adjust(p: ArrayLike, method: str = "holm") -> np.ndarray:
     """p-values corrected for their number ("holm", "fdr_bh" ...: statsmodels' names); NaN stays and does not count."""
     from statsmodels.stats.multitest import multipletests  # a second to import
 

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from itlens.errors import ModelError
-
-Fields = dict[str, Any]
+from itlens.models.rotary import Fields, cannot_express, rotary_fields
 
 _ACTIVATIONS = {
     "silu": "silu",
@@ -26,57 +25,15 @@ _ACTIVATIONS = {
 }
 
 
-def _refuse(what: str) -> ModelError:
-    return ModelError(f'HookedTransformer cannot express {what}; load this model with backend="bridge".')
-
-
 def _activation(name: str) -> str:
     if name not in _ACTIVATIONS:
-        raise _refuse(f"the activation function {name!r} (it knows {', '.join(sorted(_ACTIVATIONS))})")
+        raise cannot_express(f"the activation function {name!r} (it knows {', '.join(sorted(_ACTIVATIONS))})")
     return _ACTIVATIONS[name]
 
 
 def _grouped(config: Any) -> int | None:
     """Key-value heads where they are fewer than the heads; TransformerLens wants None for plain attention."""
     return config.num_key_value_heads if config.num_key_value_heads != config.num_attention_heads else None
-
-
-def _rope(parameters: dict[str, Any], context: int) -> Fields:
-    """Rotary fields of one set of `rope_parameters` (transformers 5 keeps all of them in that dict)."""
-    kind = parameters.get("rope_type", "default")
-    fields: Fields = {"rotary_base": parameters["rope_theta"]}
-    if kind == "linear":
-        fields["rotary_scaling_factor"] = float(parameters["factor"])
-    elif kind == "llama3":
-        fields |= {
-            "use_NTK_by_parts_rope": True,
-            "NTK_by_parts_factor": parameters["factor"],
-            "NTK_by_parts_low_freq_factor": parameters["low_freq_factor"],
-            "NTK_by_parts_high_freq_factor": parameters["high_freq_factor"],
-            "NTK_original_ctx_len": parameters["original_max_position_embeddings"],
-        }
-    elif kind == "yarn":
-        fields |= _yarn(parameters, context)
-    elif kind != "default":
-        raise _refuse(f"rotary positions of type {kind!r}")
-    return fields
-
-
-def _yarn(parameters: dict[str, Any], context: int) -> Fields:
-    if parameters.get("mscale") or parameters.get("mscale_all_dim"):
-        raise _refuse("YaRN rotary positions with mscale")
-    factor = float(parameters["factor"])
-    scale = parameters.get("attention_factor")
-    return {
-        "use_yarn_rope": True,
-        "yarn_factor": factor,
-        # the default of Hugging Face (and of the YaRN paper) where the config does not say
-        "yarn_attention_factor": float(scale) if scale is not None else 0.1 * math.log(factor) + 1.0,
-        "yarn_beta_fast": float(parameters.get("beta_fast") or 32.0),
-        "yarn_beta_slow": float(parameters.get("beta_slow") or 1.0),
-        "yarn_original_max_position_embeddings": parameters.get("original_max_position_embeddings") or context,
-        "yarn_truncate": parameters.get("truncate", True),
-    }
 
 
 def _windows(config: Any, layer_types: list[str] | None) -> Fields:
@@ -90,9 +47,9 @@ def _windows(config: Any, layer_types: list[str] | None) -> Fields:
 def _gated(config: Any) -> Fields:
     """What Llama and its descendants share: RMS norms, rotary positions, gated feed-forward, grouped queries."""
     if getattr(config, "mlp_bias", False):
-        raise _refuse("biases in a gated feed-forward layer (mlp_bias)")
+        raise cannot_express("biases in a gated feed-forward layer (mlp_bias)")
     if getattr(config, "use_bidirectional_attention", None):
-        raise _refuse("bidirectional attention")
+        raise cannot_express("bidirectional attention")
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return {
         "d_model": config.hidden_size,
@@ -114,7 +71,7 @@ def _gated(config: Any) -> Fields:
 
 
 def _llama(config: Any) -> Fields:
-    return _gated(config) | _rope(config.rope_parameters, config.max_position_embeddings)
+    return _gated(config) | rotary_fields(config.rope_parameters, config.max_position_embeddings)
 
 
 def _mistral(config: Any) -> Fields:
@@ -133,7 +90,7 @@ def _qwen3(config: Any) -> Fields:
 def _gemma2(config: Any) -> Fields:
     fields = _gated(config) | _windows(config, config.layer_types)
     if config.rope_parameters.get("rope_theta") is not None:
-        fields |= _rope(config.rope_parameters, config.max_position_embeddings)
+        fields |= rotary_fields(config.rope_parameters, config.max_position_embeddings)
     if config.attn_logit_softcapping:
         fields["attn_scores_soft_cap"] = config.attn_logit_softcapping
     if config.final_logit_softcapping:
@@ -147,14 +104,14 @@ def _gemma2(config: Any) -> Fields:
 def _gemma3(config: Any) -> Fields:
     local = config.rope_parameters["sliding_attention"]
     if local.get("rope_type", "default") != "default":
-        raise _refuse("scaled rotary positions in sliding-window layers")
-    far = _rope(config.rope_parameters["full_attention"], config.max_position_embeddings)
+        raise cannot_express("scaled rotary positions in sliding-window layers")
+    far = rotary_fields(config.rope_parameters["full_attention"], config.max_position_embeddings)
     return _gemma2(config) | far | {"rotary_base_local": local["rope_theta"], "use_qk_norm": True}
 
 
 def _gpt2(config: Any) -> Fields:
     if config.add_cross_attention:
-        raise _refuse("GPT-2 with cross attention")
+        raise cannot_express("GPT-2 with cross attention")
     return {
         "d_model": config.n_embd,
         "d_head": config.n_embd // config.n_head,
@@ -173,7 +130,7 @@ def _gpt2(config: Any) -> Fields:
 def _gpt_neox(config: Any) -> Fields:
     head = config.hidden_size // config.num_attention_heads
     share = config.rope_parameters.get("partial_rotary_factor", 1.0)
-    return _rope(config.rope_parameters, config.max_position_embeddings) | {
+    return rotary_fields(config.rope_parameters, config.max_position_embeddings) | {
         "d_model": config.hidden_size,
         "d_head": head,
         "n_heads": config.num_attention_heads,
@@ -192,13 +149,13 @@ def _gpt_neox(config: Any) -> Fields:
 
 def _opt(config: Any) -> Fields:
     if not config.do_layer_norm_before or config._remove_final_layer_norm:
-        raise _refuse("OPT with layer norms after attention (do_layer_norm_before=false, as in opt-350m)")
+        raise cannot_express("OPT with layer norms after attention (do_layer_norm_before=false, as in opt-350m)")
     if config.word_embed_proj_dim != config.hidden_size:
-        raise _refuse(
+        raise cannot_express(
             f"OPT's projection of embeddings from {config.word_embed_proj_dim} to {config.hidden_size} dimensions"
         )
     if not config.layer_norm_elementwise_affine:
-        raise _refuse("OPT with layer norms without parameters")
+        raise cannot_express("OPT with layer norms without parameters")
     return {
         "d_model": config.hidden_size,
         "d_head": config.hidden_size // config.num_attention_heads,

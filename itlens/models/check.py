@@ -3,7 +3,8 @@
 1. A short text (fixed ids where there is no tokenizer) goes through the Hugging Face model, in its own dtype, with
    eager attention. 2. The same ids go through the converted model. 3. The largest difference of two logits, divided by
    the largest absolute logit, must stay under a bound that depends on the dtype. Hugging Face computes norms and
-   softmax in float32 even in a float64 model, hence the bound for float64.
+   softmax in float32 even in a float64 model, hence the bound for float64. Trained models come out near 2e-6
+in float32; the bound leaves room for untrained and very deep ones, in which rounding grows from layer to layer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TEXT = (
     "Translate the sentence below into French, then explain in 1 or 2 lines why it's so:\n"
     '"The quick brown fox (born in 1987) jumps over the lazy dog."'
 )
-BOUNDS = {torch.float64: 2e-5, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 2e-1}
+BOUNDS = {torch.float64: 2e-4, torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 2e-1}
 
 
 def check_ids(tokenizer: Any, vocabulary: int, context: int) -> list[int]:

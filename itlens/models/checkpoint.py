@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from itlens.errors import ModelError
-from itlens.models.locate import Place, first_line, locate
+from itlens.models.locate import Place, first_line, locate, locate_adapter
 from itlens.models.quiet import quiet
 
 
@@ -24,7 +24,7 @@ def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remo
 
     try:
         with quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 place.folder,
                 config=config,
                 gguf_file=place.gguf,
@@ -36,6 +36,7 @@ def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remo
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, ImportError, SafetensorError) as error:
         raise ModelError(f"The weights of {place.name} cannot be loaded: {first_line(error)}") from error
+    model, info = loaded
     _refuse_missing(place, info)
     return model
 
@@ -79,9 +80,7 @@ def merged(model: Any, adapter: str, name: str) -> Any:
         ) from error
     from safetensors import SafetensorError
 
-    found = locate(adapter, weights=True)
-    if not (found.folder / "adapter_config.json").is_file():
-        raise ModelError(f"{adapter} has no adapter_config.json; expected a PEFT adapter such as a LoRA folder.")
+    found = locate_adapter(adapter)
     try:
         with quiet():
             return PeftModel.from_pretrained(model, str(found.folder)).merge_and_unload()

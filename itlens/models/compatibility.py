@@ -114,7 +114,7 @@ def _sizes(base: Side, tuned: Side) -> list[str]:
 def _readings(base: Side, tuned: Side) -> list[str]:
     """Tokens with two ids, and texts that become other ids."""
     ours, theirs = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
-    moved = [token for token, number in ours.items() if theirs.get(token, number) != number]
+    moved = sorted((token for token, number in ours.items() if theirs.get(token, number) != number), key=ours.get)
     problems = [f"{len(moved)} tokens have other ids (such as {moved[0]!r})"] if moved else []
     texts = [text for text in _TEXTS if _ids(base.tokenizer, text) != _ids(tuned.tokenizer, text)]
     if texts:

@@ -12,7 +12,7 @@ from itlens.models.build import official_name
 from itlens.models.checkpoint import resolve_tokenizer
 from itlens.models.facts import config_facts
 from itlens.models.load import Backend, dtype_name, load_model, resolve_device
-from itlens.models.locate import locate, read_config
+from itlens.models.locate import local_path, locate, read_config
 from itlens.models.quiet import quiet
 from itlens.models.source import place_fingerprint, source_of
 from itlens.tokenization import front_tokens
@@ -39,7 +39,7 @@ def describe_model(
 
     Raises ModelError as `load_model` does.
     """
-    official = None if Path(str(name_or_path)).expanduser().exists() else official_name(str(name_or_path))
+    official = None if local_path(str(name_or_path)).exists() else official_name(str(name_or_path))
     place = locate(official or name_or_path, revision=revision)
     config = read_config(place, trust_remote_code=trust_remote_code)
     own = resolve_tokenizer(tokenizer, place, trust_remote_code=trust_remote_code)

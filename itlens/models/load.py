@@ -20,7 +20,9 @@ from itlens.models.architectures import BUILDERS, architecture_of
 from itlens.models.build import official_name, refuse_unknown, to_bridge, to_hooked, to_official
 from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
 from itlens.models.checkpoint import load_checkpoint, merged, ready, resolve_tokenizer
-from itlens.models.locate import locate, read_config
+from itlens.models.facts import config_facts
+from itlens.models.locate import local_path, locate, read_config
+from itlens.models.memory import give_back
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
 
 Backend = Literal["hooked", "bridge"]
@@ -90,7 +92,7 @@ def resolve_device(device: str | torch.device | None) -> str:
 
 def _from_files(source: ModelSource, tokenizer: Any, remote_code: bool, check: bool, revision: str | None) -> Any:
     # an alias or official name of TransformerLens ("gpt2-small"), unless a folder of that name lies here
-    official = None if Path(source.name).expanduser().exists() else official_name(source.name)
+    official = None if local_path(source.name).exists() else official_name(source.name)
     place = locate(official or source.name, revision=revision, weights=True, code=remote_code)
     config = read_config(place, trust_remote_code=remote_code)
     if source.backend == "hooked":
@@ -123,9 +125,10 @@ def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -
 def _converted(model: Any, source: ModelSource, check: bool, official: str | None, *, share: bool) -> Any:
     """Convert a Hugging Face model and compare; `share` says that its tensors may be taken over."""
     architecture, dtype = architecture_of(model.config), DTYPES[source.dtype]
-    ids = check_ids(source.tokenizer, model.config.vocab_size, 64) if check else []
+    context = min(64, config_facts(model.config)["context"] or 64)
+    ids = check_ids(source.tokenizer, model.config.vocab_size, context) if check else []
     reference = reference_logits(model, ids) if check else None
-    source = replace(source, architecture=architecture, parameters=int(model.num_parameters()))
+    source = replace(source, architecture=architecture, parameters=int(model.num_parameters()), stop=_stop_ids(model))
     how = {"dtype": dtype, "device": source.device, "tokenizer": source.tokenizer}
     if source.backend == "bridge":
         conversion, own = "bridge", to_bridge(model, name=source.name, **how)
@@ -134,8 +137,18 @@ def _converted(model: Any, source: ModelSource, check: bool, official: str | Non
     else:
         conversion, own = "transformer_lens", to_official(model, official or source.name, **how)
     del model
+    give_back()
     found = refuse_different(reference, own_logits(own, ids), source.name) if reference is not None else {}
     return attach(own, replace(source, conversion=conversion, check=found))
+
+
+def _stop_ids(model: Any) -> tuple[int, ...]:
+    """The ids at which the checkpoint's generation settings stop (chat models often have several)."""
+    settings = getattr(model, "generation_config", None)
+    named = getattr(settings, "eos_token_id", None)
+    if named is None:
+        return ()
+    return (int(named),) if isinstance(named, int) else tuple(int(number) for number in named)
 
 
 def _as_given(model: Any, source: ModelSource, tokenizer: Any) -> Any:

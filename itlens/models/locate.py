@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def locate(
     Raises ModelError in one sentence: no such folder, not a checkpoint, not on the hub and not in its cache.
     """
     name = str(name_or_path)
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.is_dir():
         return _folder(name, path)
     if path.is_file():
@@ -54,13 +55,35 @@ def locate(
     return _fetched(name, revision, weights, code)
 
 
+def locate_adapter(adapter: str | Path) -> Place:
+    """Find the files of a PEFT adapter. Raises ModelError where there is none."""
+    place = locate(adapter, weights=True)
+    if not (place.folder / "adapter_config.json").is_file():
+        raise ModelError(f"{adapter} has no adapter_config.json; expected a PEFT adapter such as a LoRA folder.")
+    return place
+
+
+def local_path(name: str) -> Path:
+    """The path that a name would be on this machine. Raises ModelError for what no path can be."""
+    expected = "expected a folder with config.json, a .gguf file or a hub id (owner/name)"
+    if not name.strip() or "\0" in name:
+        raise ModelError(f"The model's name is {name!r}; {expected}.")
+    try:
+        path = Path(name).expanduser()
+        path.exists()  # a name that is too long, or in a folder that may not be read, fails here
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise ModelError(f"There is no model at {name!r} ({reason}); {expected}.") from error
+    return path
+
+
 def _folder(name: str, path: Path) -> Place:
     if any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
         return Place(name, path)
     files = sorted(path.glob("*.gguf"))
     if len(files) == 1:
         return Place(name, path, gguf=files[0].name)
-    hint = "it holds several .gguf files: name one of them" if files else "is it a Hugging Face checkpoint?"
+    hint = "it holds several .gguf files: name one of them" if files else "expected a Hugging Face checkpoint"
     raise ModelError(f"The folder {name} has no config.json; {hint}.")
 
 
@@ -114,7 +137,7 @@ def read_config(place: Place, *, trust_remote_code: bool = False) -> Any:
             return AutoConfig.from_pretrained(
                 place.folder, gguf_file=place.gguf, trust_remote_code=trust_remote_code, local_files_only=True
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, struct.error) as error:
         raise ModelError(f"The config of {place.name} cannot be read: {first_line(error)}") from error
 
 

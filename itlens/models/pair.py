@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import inspect
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from itlens.errors import ModelError, PairError
 from itlens.models.compatibility import PairReport, Side, compare_sides
 from itlens.models.load import load_model
-
-Which = Literal["base", "tuned"]
+from itlens.models.locate import locate
+from itlens.models.memory import give_back
+from itlens.models.weight_files import refuse_broken_files
 
 
 class ModelPair:
@@ -42,12 +41,12 @@ class ModelPair:
         """The tuned model."""
         return self._model("tuned")
 
-    def release(self, which: Which) -> None:
+    def release(self, which: str) -> None:
         """Let go of one model and give its memory back to the system; it loads again when it is next read."""
         if which not in self._names:
             raise ModelError(f'release got {which!r}; expected "base" or "tuned".')
         if self._held.pop(which, None) is not None:
-            _give_back()
+            give_back()
 
     def check(self) -> PairReport:
         """Compare the two by their configs and tokenizers, without loading weights.
@@ -57,21 +56,30 @@ class ModelPair:
         vocabulary that leave ordinary text alone, embeddings padded or grown by them, a chat template, BOS or EOS in
         one of the two only, identical weights.
         """
-        return compare_sides(self._side("base"), self._side("tuned"))
+        return compare_sides(self.side("base"), self.side("tuned"))
+
+    def check_files(self) -> None:
+        """Look through both models' weight files, one tensor at a time, before hours are spent on the first.
+
+        Raises ModelError for files that are truncated or hold NaN. Models given as objects are passed over.
+        """
+        for model in self._names.values():
+            if isinstance(model, (str, Path)):
+                refuse_broken_files(locate(model, revision=self._same.get("revision"), weights=True))
 
     def __repr__(self) -> str:
         adapter = self._adapters["tuned"]
         tuned = f"{_shown(self._names['tuned'])}{f' + {adapter}' if adapter is not None else ''}"
         return f"ModelPair(base={_shown(self._names['base'])}, tuned={tuned}, loaded={sorted(self._held)})"
 
-    def _model(self, which: Which) -> Any:
+    def _model(self, which: str) -> Any:
         if which not in self._held:
             if not self.keep_both:
                 self.release("tuned" if which == "base" else "base")
             self._held[which] = load_model(self._names[which], adapter=self._adapters[which], **self._same)
         return self._held[which]
 
-    def _side(self, which: Which) -> Side:
+    def side(self, which: str) -> Side:
         options = {
             name: self._same[name] for name in ("tokenizer", "trust_remote_code", "revision") if name in self._same
         }
@@ -98,16 +106,3 @@ def load_pair(
 
 def _shown(name: Any) -> str:
     return repr(str(name)) if isinstance(name, (str, Path)) else type(name).__name__
-
-
-def _give_back() -> None:
-    """Collect what was dropped, and hand freed memory back (glibc keeps it otherwise)."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return  # another C library (macOS, Windows, musl) gives it back by itself

@@ -2,8 +2,9 @@
 
 The FINGERPRINT names the weights, so that a study which is resumed notices that the same folder now holds others.
 For a hub id it is the commit; for a folder or file "sha256:" and 16 hex digits over the names and contents of its
-JSON, text and tokenizer files and, for each weight file, its name, size, and 64 KiB at the start, at the end and at 14
-places between: cheap at any size, and any training step changes the numbers everywhere.
+JSON, text and tokenizer files and, for each weight file, its name, size and contents; of a file above 64 MiB, 16 KiB at
+1024 places from start to end, so that a matrix of a large model is met several times: merging an adapter changes the
+numbers of some matrices only.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from itlens.models.locate import Place, locate
+from itlens.models.locate import Place, locate, locate_adapter
 from itlens.tokenization import front_tokens
 
-_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 _TEXTS = (".json", ".txt", ".model", ".jinja")
-_CHUNK = 1 << 16
-_PROBES = 16
+_WHOLE = 1 << 26
+_CHUNK = 1 << 14
+_PROBES = 1024
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class ModelSource:
     name), "bridge" or "given"; check: the load check's figures ({} when there was none); tokenizer: the Hugging Face
     tokenizer as loaded (the model's own `tokenizer` attribute is a copy that TransformerLens may fill in); front: the
     ids that this tokenizer puts in front of a text; parameters: their number as Hugging
-    Face counts it (tied ones once); context: the longest text in tokens.
+    Face counts it (tied ones once); context: the longest text in tokens; stop: the ids that end a response, from the
+    checkpoint's generation settings (the tokenizer's EOS comes on top).
     """
 
     name: str
@@ -47,13 +50,14 @@ class ModelSource:
     front: tuple[int, ...] = ()
     parameters: int = 0
     context: int = 0
+    stop: tuple[int, ...] = ()
 
 
 def _hash_file(digest: Any, path: Path) -> None:
     size = path.stat().st_size
     digest.update(f"{path.name}:{size}:".encode())
     with path.open("rb") as file:
-        if path.suffix in _TEXTS or size <= _PROBES * _CHUNK:
+        if path.suffix in _TEXTS or size <= _WHOLE:
             digest.update(file.read())
             return
         for number in range(_PROBES):
@@ -73,13 +77,13 @@ def _of_place(place: Place) -> str:
         return place.commit
     if place.gguf:
         return _of_files([place.folder / place.gguf])
-    return _of_files(sorted(path for path in place.folder.iterdir() if path.suffix in _WEIGHTS + _TEXTS))
+    return _of_files(sorted(path for path in place.folder.iterdir() if path.suffix in WEIGHTS + _TEXTS))
 
 
 def place_fingerprint(place: Place, adapter: str | Path | None = None) -> str:
     """The fingerprint of located files, and of the adapter on them after a "+"."""
     mark = _of_place(place)
-    return f"{mark}+{_of_place(locate(adapter, weights=True))}" if adapter is not None else mark
+    return f"{mark}+{_of_place(locate_adapter(adapter))}" if adapter is not None else mark
 
 
 def fingerprint(name_or_path: str | Path, *, adapter: str | Path | None = None, revision: str | None = None) -> str:

@@ -14,9 +14,9 @@ prompt are fed but get no row. Parameters never require gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,22 +25,17 @@ from jaxtyping import Float
 
 from itlens.errors import ProbeError
 from itlens.models import source_of
-from itlens.probes.finite import refuse_non_finite
-from itlens.probes.jacobian import Embeddings, Task, forward_blocks, read_embeddings, reverse_blocks, target_logits
-from itlens.probes.memory import rows_at_a_time
+from itlens.probes.jacobian import Task
 from itlens.probes.objectives import contrast_ids, objective_function, runner_up
 from itlens.probes.response import with_response
+from itlens.probes.scores import Progress, Scores, completeness_error, scores_of
+from itlens.progress import late_bar
 from itlens.prompts import Prompt
 from itlens.provenance import provenance
 from itlens.tokenization import Encoded
 
-Method = Literal["input_x_gradient", "saliency", "integrated_gradients"]
-Mode = Literal["auto", "reverse", "forward"]
 METHODS = ("input_x_gradient", "saliency", "integrated_gradients")
 MODES = ("auto", "reverse", "forward")
-
-Scores = Float[torch.Tensor, "source target"]
-Progress = Callable[[int, int], None]
 
 
 def attribute(
@@ -48,15 +43,15 @@ def attribute(
     prompt: Prompt | str,
     response: str | None = None,
     *,
-    method: Method = "input_x_gradient",
+    method: str = "input_x_gradient",
     objective: str = "prob",
-    mode: Mode = "auto",
+    mode: str = "auto",
     max_new_tokens: int = 200,
     batch_size: int | None = None,
     contrast: Any = None,
     steps: int = 32,
     prepend_bos: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
 ) -> xr.Dataset:
     """Attribute every response token to the prompt tokens of one model.
 
@@ -65,8 +60,8 @@ def attribute(
     mode: "reverse" (one row per target), "forward" (one column per prompt token; not for saliency) or "auto" (the
     cheaper). batch_size: derivatives taken at a time; default from the memory at hand. contrast: for
     objective="contrastive", a token or one per target (default: the strongest other token at each position). steps:
-    quadrature points of integrated gradients. prepend_bos: None keeps the tokenizer's own rule. progress: called with
-    (done, all) after each batch.
+    quadrature points of integrated gradients. prepend_bos: None keeps the tokenizer's own rule. progress: a bar when it
+    takes long (True), none (False), or a function that is called with (done, all) after each batch.
 
     Returns a Dataset with score(source, target), unit: the objective's; coordinates source_token, source_id,
     source_start, source_stop (characters of attrs["prompt_text"]), target_token, target_id, target_start, target_stop
@@ -76,6 +71,8 @@ def attribute(
     """
     _refuse_unknown(method, mode, max_new_tokens, batch_size, steps)
     objective_function(objective)
+    if contrast is not None and objective != "contrastive":
+        raise ProbeError(f'contrast= is for objective="contrastive"; with objective={objective!r} it has no meaning.')
     prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
     name = f"prompt {prompt.id!r}" if prompt.id else "the prompt"
     given = prompt.response if response is None else response
@@ -85,11 +82,13 @@ def attribute(
         )
         task = _task(model, encoded, objective, contrast)
         mode = _resolve(mode, method, encoded)
-        scores, objectives = _scores(task, method, mode, batch_size, steps, progress, name)
+        with late_bar("attribution", show=progress is True) as bar:
+            tell = progress if callable(progress) else bar
+            scores, objectives = scores_of(task, method, mode, batch_size, steps, tell, name)
     attrs = _attributes(model, prompt, encoded, how, method=method, objective_name=objective, mode=mode)
     extra: dict[str, Any] = {}
     if method == "integrated_gradients":
-        extra = {"steps": steps, "completeness_error": _completeness_error(task, scores, objectives)}
+        extra = {"steps": steps, "completeness_error": completeness_error(task, scores, objectives)}
     return _dataset(encoded, scores, objectives, attrs | extra | {"max_new_tokens": max_new_tokens})
 
 
@@ -104,7 +103,7 @@ def _refuse_unknown(method: str, mode: str, max_new_tokens: int, batch_size: int
         raise ProbeError('saliency needs whole gradients, which mode="forward" does not compute; use mode="reverse".')
 
 
-def _resolve(mode: Mode, method: str, encoded: Encoded) -> Mode:
+def _resolve(mode: str, method: str, encoded: Encoded) -> str:
     if mode != "auto":
         return mode
     shorter = len(encoded.prompt_ids) < len(encoded.response_ids)
@@ -145,96 +144,7 @@ def _task(model: Any, encoded: Encoded, objective: str, contrast: Any) -> Task:
     return Task(model, tokens, slice(front, front + count), positions, at_targets)
 
 
-def _scores(
-    task: Task, method: str, mode: Mode, batch_size: int | None, steps: int, progress: Progress | None, name: str
-) -> tuple[Scores, Float[torch.Tensor, "target"]]:
-    count = task.sources.stop - task.sources.start
-    if len(task.positions) == 0:
-        return torch.zeros(count, 0), torch.zeros(0)
-    embeddings = read_embeddings(task)
-    batch = batch_size or rows_at_a_time(task.model, len(task.tokens))
-    if method != "integrated_gradients":
-        return _at_point(task, embeddings, embeddings, method, mode, batch, progress, name)
-    return _along_path(task, embeddings, mode, batch, steps, progress, name)
-
-
-def _along_path(
-    task: Task, embeddings: Embeddings, mode: Mode, batch: int, steps: int, progress: Progress | None, name: str
-) -> tuple[Scores, Float[torch.Tensor, "target"]]:
-    """Integrated gradients: the mean of input x gradient scores over points between zero and the prompt embeddings."""
-    total: Scores | None = None
-    for step, (place, weight) in enumerate(zip(*_quadrature(steps), strict=True)):
-        point = embeddings.clone()
-        point[task.sources] *= place
-        scores, _ = _at_point(task, point, embeddings, "input_x_gradient", mode, batch, None, name)
-        total = scores * weight if total is None else total + scores * weight
-        if progress is not None:
-            progress(step + 1, steps)
-    assert total is not None  # steps >= 1
-    return total, _objectives(task, embeddings)
-
-
-def _objectives(task: Task, embeddings: Embeddings) -> Float[torch.Tensor, "target"]:
-    with torch.no_grad():
-        return task.at_targets(target_logits(task, embeddings), slice(0, len(task.positions)))
-
-
-def _completeness_error(task: Task, scores: Scores, objectives: Float[torch.Tensor, "target"]) -> float:
-    """The largest |sum of scores - (o(e) - o(0))| over targets, as a share of the largest change."""
-    if len(task.positions) == 0:
-        return 0.0
-    empty = read_embeddings(task)
-    empty[task.sources] = 0
-    change = objectives - _objectives(task, empty)
-    return float((scores.sum(0) - change).abs().max() / change.abs().max().clamp(min=1e-12))
-
-
-def _quadrature(steps: int) -> tuple[list[float], list[float]]:
-    """Gauss-Legendre points and weights on [0, 1]."""
-    points, weights = np.polynomial.legendre.leggauss(steps)
-    return [float(point + 1) / 2 for point in points], [float(weight) / 2 for weight in weights]
-
-
-def _at_point(
-    task: Task,
-    point: Embeddings,
-    embeddings: Embeddings,
-    method: str,
-    mode: Mode,
-    batch: int,
-    progress: Progress | None,
-    name: str,
-) -> tuple[Scores, Float[torch.Tensor, "target"]]:
-    """Scores with derivatives taken at `point`, multiplied (where the method does) by `embeddings`."""
-    directions = embeddings[task.sources]
-    wide = directions.dtype if directions.dtype == torch.float64 else torch.float32
-    scores = torch.zeros(len(directions), len(task.positions), dtype=wide, device=directions.device)
-    objectives = torch.zeros(len(task.positions), dtype=wide, device=directions.device)
-    if mode == "forward":
-        for block, columns, values in forward_blocks(task, point, directions, batch):
-            refuse_non_finite(task, columns, name)
-            scores[block], objectives[:] = columns, values
-            _tell(progress, block.stop, len(directions))
-        return scores, objectives
-    for block, rows, values in reverse_blocks(task, point, batch):
-        refuse_non_finite(task, rows, name)
-        if method == "saliency":
-            scores[:, block] = torch.linalg.vector_norm(rows.to(wide), dim=-1).T
-        else:
-            scores[:, block] = torch.einsum("msd,sd->sm", rows.to(wide), directions.to(wide))
-        objectives[block] = values
-        _tell(progress, block.stop, len(task.positions))
-    return scores, objectives
-
-
-def _tell(progress: Progress | None, done: int, everything: int) -> None:
-    if progress is not None:
-        progress(done, everything)
-
-
-def _attributes(
-    model: Any, prompt: Prompt, encoded: Encoded, how: dict[str, str], **parameters: Any
-) -> dict[str, Any]:
+def _attributes(model: Any, prompt: Prompt, encoded: Encoded, how: dict[str, str], **parameters: Any) -> dict[str, Any]:
     source = source_of(model)
     return provenance(
         "attribution",

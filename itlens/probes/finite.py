@@ -40,7 +40,8 @@ def _residuals(task: Task) -> list[torch.Tensor]:
     names = [f"blocks.{layer}.hook_resid_post" for layer in range(task.model.cfg.n_layers)]
     with torch.enable_grad():
         logits = task.model.run_with_hooks(
-            task.tokens[None], fwd_hooks=[("hook_embed", start), *((name, keep) for name in names), (before_unembed(task.model), cut)]
+            task.tokens[None],
+            fwd_hooks=[("hook_embed", start), *((name, keep) for name in names), (before_unembed(task.model), cut)],
         )[0]
         kept.append(task.at_targets(logits, slice(0, len(task.positions))))
     return kept

@@ -5,12 +5,13 @@ rest of the model runs on the target positions alone, which is where the unembed
 
 REVERSE (a row per target m):
 1. g_m = d objective_m / d r at the target's position: one backward pass for all, since r at one position reaches the
-   objective of no other position.
+   objective of no other position. Each g_m is carried with its size apart (the largest derivative by a logit): 1e-9 is
+   a common size, and float16 would make it zero.
 2. Rows are pulled back to e in batches through the ONE recorded pass; parameters do not require gradients.
 3. A batch of targets reads the text only up to its last position: what comes later cannot have an influence.
 
-FORWARD (a column per prompt token n): the derivative of all objectives along one direction at e_n, many directions at a
-time. It costs one pass per prompt token instead of one per target.
+FORWARD (a column per prompt token n): step 1, and then how r moves when e_n moves along a direction, many n at a time;
+its product with g_m is the derivative of objective m along that direction. One pass per prompt token, not per target.
 
 Only hook names and calls that HookedTransformer and TransformerBridge share are used.
 """
@@ -18,13 +19,14 @@ Only hook names and calls that HookedTransformer and TransformerBridge share are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 
 Tokens = Int[torch.Tensor, "pos"]
+Positions = Int[torch.Tensor, "target"]
 Embeddings = Float[torch.Tensor, "pos d_model"]
 AtTargets = Callable[[Float[torch.Tensor, "target d_vocab"], slice], Float[torch.Tensor, "target"]]
 
@@ -40,15 +42,14 @@ class Task:
     model: Any
     tokens: Tokens
     sources: slice
-    positions: Tokens
+    positions: Positions
     at_targets: AtTargets
 
 
 @dataclass
 class _Recorded:
-    embeddings: Any = None
     residual: Any = None
-    top: Any = field(default=None)
+    top: Any = None
 
 
 def last_residual(model: Any) -> str:
@@ -106,13 +107,29 @@ def reverse_blocks(
 def _reverse_block(
     task: Task, embeddings: Embeddings, block: slice
 ) -> tuple[Float[torch.Tensor, "target source d_model"], Float[torch.Tensor, "target"]]:
+    end = int(task.positions[block][-1]) + 1
+    with torch.enable_grad():
+        start = embeddings[None, :end].detach().requires_grad_(True)
+        residual, gradient, size, values = _top(task, start, block)
+        rows = _pull_back(residual, start, gradient, task.positions[block])
+    return _wide(rows[:, 0, task.sources]) * size[:, None, None], values
+
+
+def _top(
+    task: Task, start: Float[torch.Tensor, "1 pos d_model"], block: slice
+) -> tuple[
+    Float[torch.Tensor, "1 pos d_model"],
+    Float[torch.Tensor, "target d_model"],
+    Float[torch.Tensor, "target"],
+    Float[torch.Tensor, "target"],
+]:
+    """The last residual stream from embeddings `start` (recorded where they require gradients), the gradient of each
+    target's objective on it at the target's position, divided by its size, that size, and the objectives."""
     positions = task.positions[block]
-    end = int(positions[-1]) + 1
     record = _Recorded()
 
     def put(value: torch.Tensor, hook: Any) -> torch.Tensor:
-        record.embeddings = embeddings[None, :end].detach().requires_grad_(True)
-        return record.embeddings
+        return start
 
     def part(value: torch.Tensor, hook: Any) -> torch.Tensor:
         record.residual = value
@@ -124,24 +141,34 @@ def _reverse_block(
 
     with torch.enable_grad():
         hooks = [("hook_embed", put), (last_residual(task.model), part), (before_unembed(task.model), cut)]
-        logits = task.model.run_with_hooks(task.tokens[None, :end], fwd_hooks=hooks)[0]
-        values = task.at_targets(logits, block)
-        (gradient,) = torch.autograd.grad(values.sum(), record.top)
-        rows = _pull_back(record, gradient[0, positions], positions)
-    return rows[:, 0, task.sources], values.detach()
+        logits = task.model.run_with_hooks(task.tokens[None, : start.shape[1]], fwd_hooks=hooks)[0]
+        leaf = _wide(logits.detach()).requires_grad_(True)
+        values = task.at_targets(leaf, block)
+        (by_logit,) = torch.autograd.grad(values.sum(), leaf)
+        size = by_logit.abs().amax(dim=-1)
+        unit = by_logit.div_(torch.where(size == 0, 1.0, size)[:, None])
+        (gradient,) = torch.autograd.grad(logits, record.top, unit.to(logits.dtype))
+    return record.residual, gradient[0, positions], size, values.detach()
+
+
+def _wide(numbers: torch.Tensor) -> torch.Tensor:
+    return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
 def _pull_back(
-    record: _Recorded, gradient: Float[torch.Tensor, "target d_model"], positions: Tokens
+    residual: Float[torch.Tensor, "1 pos d_model"],
+    start: Float[torch.Tensor, "1 pos d_model"],
+    gradient: Float[torch.Tensor, "target d_model"],
+    positions: Positions,
 ) -> Float[torch.Tensor, "target 1 pos d_model"]:
     count = len(positions)
     if count == 1:  # batching costs more than it saves here
-        seed = torch.zeros_like(record.residual)
+        seed = torch.zeros_like(residual)
         seed[0, positions] = gradient
-        return torch.autograd.grad(record.residual, record.embeddings, seed)[0][None]
-    seeds = record.residual.new_zeros(count, *record.residual.shape)
+        return torch.autograd.grad(residual, start, seed)[0][None]
+    seeds = residual.new_zeros(count, *residual.shape)
     seeds[torch.arange(count), 0, positions] = gradient
-    return torch.autograd.grad(record.residual, record.embeddings, seeds, is_grads_batched=True)[0]
+    return torch.autograd.grad(residual, start, seeds, is_grads_batched=True)[0]
 
 
 def forward_blocks(
@@ -149,19 +176,34 @@ def forward_blocks(
 ) -> Iterator[tuple[slice, Float[torch.Tensor, "source target"], Float[torch.Tensor, "target"]]]:
     """Blocks of <d objective_m / d e_n, direction_n> for all targets, with the sources they belong to."""
     everything = slice(0, len(task.positions))
-
-    def objectives(point: Embeddings) -> Float[torch.Tensor, "target"]:
-        return task.at_targets(target_logits(task, point), everything)
-
-    def along(tangent: Embeddings) -> tuple[torch.Tensor, torch.Tensor]:
-        values, change = torch.func.jvp(objectives, (embeddings,), (tangent,))
-        return change, values
-
     with torch.no_grad():
+        _, gradient, size, values = _top(task, embeddings[None].detach(), everything)
         for first in range(0, len(directions), batch):
             block = slice(first, min(first + batch, len(directions)))
             tangents = embeddings.new_zeros(block.stop - block.start, *embeddings.shape)
             rows = torch.arange(block.start, block.stop)
             tangents[rows - block.start, rows + task.sources.start] = directions[block]
-            changes, values = torch.func.vmap(along, out_dims=(0, None))(tangents)
-            yield block, changes, values
+            moved = torch.func.vmap(lambda tangent: _push_forward(task, embeddings, tangent))(tangents)
+            yield block, torch.einsum("nmd,md->nm", _wide(moved), _wide(gradient)) * size, values
+
+
+def _push_forward(task: Task, embeddings: Embeddings, tangent: Embeddings) -> Float[torch.Tensor, "target d_model"]:
+    """How the last residual stream at the targets' positions moves when the embeddings move along `tangent`."""
+    record = _Recorded()
+
+    def residual(point: Embeddings) -> Float[torch.Tensor, "target d_model"]:
+        def put(value: torch.Tensor, hook: Any) -> torch.Tensor:
+            return point[None]
+
+        def keep(value: torch.Tensor, hook: Any) -> torch.Tensor:
+            record.residual = value[0, task.positions]
+            return value
+
+        def first_only(value: torch.Tensor, hook: Any) -> torch.Tensor:
+            return value[:, :1]  # no logits are wanted here
+
+        hooks = [("hook_embed", put), (last_residual(task.model), keep), (before_unembed(task.model), first_only)]
+        task.model.run_with_hooks(task.tokens[None], fwd_hooks=hooks)
+        return record.residual
+
+    return torch.func.jvp(residual, (embeddings,), (tangent,))[1]

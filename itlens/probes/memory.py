@@ -20,15 +20,17 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def rows_at_a_time(model: Any, length: int) -> int:
-    """The number of rows of `length` positions that are pulled back (or pushed forward) together.
-
-    A row holds at its widest the gradients of one block: the MLP's three hidden activations, the four of attention,
-    and the patterns of all heads.
-    """
+def row_bytes(model: Any, length: int) -> int:
+    """What one row of `length` positions takes at its widest: the gradients of one block, that is the MLP's three
+    hidden activations, attention's inputs and outputs, and the patterns of all heads, and half as much again for the
+    steps between them (measured: 7.3 MB a row on a 135M Llama at 95 positions)."""
     cfg = model.cfg
-    parameter = next(model.parameters())
     width = 3 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 4 * cfg.n_heads * length
-    row = length * width * max(parameter.element_size(), 4)
-    fitting = int(free_bytes(parameter.device) * _SHARE // row)
-    return max(1, min(fitting, _ENOUGH.get(parameter.device.type, 16)))
+    return length * width * max(next(model.parameters()).element_size(), 4) * 3 // 2
+
+
+def rows_at_a_time(model: Any, length: int) -> int:
+    """The number of rows of `length` positions that are pulled back (or pushed forward) together."""
+    device = next(model.parameters()).device
+    fitting = int(free_bytes(device) * _SHARE // row_bytes(model, length))
+    return max(1, min(fitting, _ENOUGH.get(device.type, 16)))

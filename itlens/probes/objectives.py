@@ -4,11 +4,16 @@ prob         softmax probability of the target (the paper's; METHODS: not its lo
 logprob      its natural logarithm
 logit        the target's raw logit
 contrastive  the target's logit minus that of another token: of `contrast`, or of the strongest other token
+
+Probabilities come from the target's log-odds against all other tokens, log p = -log(1 + exp(-odds)), because the
+gradient p (1 - p) that softmax uses is nothing but rounding in float32 where a model is sure of its token (1 - p
+under 1e-7).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -29,11 +34,12 @@ def _pick(table: Logits, ids: Ids) -> Values:
 
 
 def _prob(logits: Logits, targets: Ids, others: Ids) -> Values:
-    return _pick(torch.softmax(logits, dim=-1), targets)
+    return _logprob(logits, targets, others).exp()
 
 
 def _logprob(logits: Logits, targets: Ids, others: Ids) -> Values:
-    return _pick(torch.log_softmax(logits, dim=-1), targets)
+    rest = logits.scatter(-1, targets[:, None], -torch.inf).logsumexp(dim=-1)
+    return torch.nn.functional.logsigmoid(_pick(logits, targets) - rest)
 
 
 def _logit(logits: Logits, targets: Ids, others: Ids) -> Values:
@@ -71,9 +77,11 @@ def contrast_ids(contrast: Any, tokenizer: Any, targets: Sequence[int]) -> list[
     """
     if contrast is None:
         return None
-    given = [contrast] * len(targets) if isinstance(contrast, (str, int)) else list(contrast)
+    given = [contrast] * len(targets) if isinstance(contrast, (str, Integral)) else list(contrast)
     if len(given) != len(targets):
-        raise ProbeError(f"contrast= has {len(given)} tokens; expected one, or one for each of the {len(targets)} targets.")
+        raise ProbeError(
+            f"contrast= has {len(given)} tokens; expected one, or one for each of the {len(targets)} targets."
+        )
     ids = [_one_id(token, tokenizer) for token in given]
     same = [m for m, (one, other) in enumerate(zip(ids, targets, strict=True)) if one == other]
     if same:
@@ -82,10 +90,10 @@ def contrast_ids(contrast: Any, tokenizer: Any, targets: Sequence[int]) -> list[
 
 
 def _one_id(token: Any, tokenizer: Any) -> int:
-    if isinstance(token, int):
-        if not 0 <= token < len(tokenizer):
+    if isinstance(token, Integral):  # of numpy too
+        if not 0 <= int(token) < len(tokenizer):
             raise ProbeError(f"contrast= has the id {token}; expected 0 to {len(tokenizer) - 1}.")
-        return token
+        return int(token)
     ids = tokenizer(token, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise ProbeError(f"contrast={token!r} is {len(ids)} tokens; give one token (mind the leading space) or its id.")

@@ -62,7 +62,7 @@ def _curve(one: xr.Dataset, name: str, color: str, band: str) -> list[go.Scatter
     return traces
 
 
-def sensitivity(sens: xr.Dataset, *, value: str = "difference", threshold: int = 7, p: float = 4) -> go.Figure:
+def sensitivity(sens: xr.Dataset, *, value: str = "difference", threshold: int = 7, p: int | float = 4) -> go.Figure:
     """Heat map of `value` over the cut-off b and the power p, with marks of significance and the default outlined.
 
     `sens` is `AttributionDiff.sensitivity` on (threshold, power). `value`: "difference", "t_paired", "effect_size"

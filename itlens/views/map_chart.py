@@ -8,6 +8,7 @@ import xarray as xr
 
 from itlens.density import sparsify
 from itlens.errors import ResultError
+from itlens.provenance import short_name
 from itlens.views import text, theme
 from itlens.views.numbers import number
 
@@ -27,9 +28,10 @@ def heatmap(ds: xr.Dataset, *, values: str = "score", levels: int = 10, threshol
     z = np.asarray(shown.transpose("source", "target").values, dtype=float)
     sources, targets = token_texts(ds, "source"), token_texts(ds, "target")
     words = "attribution" if values == "score" else f"level (0 to {levels})"
+    model = short_name(str(ds.attrs.get("model", "")))
     fig = theme.figure(
         "Which prompt token drives which response token",
-        subtitle=text.plotly(text.short(f"{ds.attrs.get('model', '')} {ds.attrs.get('prompt_id', '')}".strip(), 90)),
+        subtitle=text.plotly(text.short(f"{model} {ds.attrs.get('prompt_id', '')}".strip(), 90)),
         height=int(np.clip(190 + 15 * len(sources), 300, 1100)),
         xaxis={"title": {"text": "response token"}, "side": "bottom", **_labels(targets)},
         yaxis={"title": {"text": "prompt token"}, "autorange": "reversed", **_labels(sources)},

@@ -45,7 +45,7 @@ class ReportContent:
     created: str = ""
 
 
-def as_content(content: ReportContent | Mapping[str, Any]) -> ReportContent:
+def as_content(content: object) -> ReportContent:
     """`content` itself, or one made from a mapping of the same fields."""
     if isinstance(content, ReportContent):
         return content

@@ -49,7 +49,14 @@ def _figures(content: ReportContent) -> str:
         (role, f"{role}: {name}", number(row.get(f"{role}_mean")), f"± {number(row.get(f'{role}_std'))} over prompts")
         for role, name in (("base", content.base), ("tuned", content.tuned))
     ]
-    cards.append(("", "paired difference, tuned − base", number(row.get("difference"), sign=True), _difference(row)))
+    cards.append(
+        (
+            "",
+            "paired difference, tuned − base",
+            number(row.get("difference"), sign=True),
+            _difference(content.diff, row),
+        )
+    )
     html = "".join(
         f'<div class="card {role}"><div class="label"><span class="chip {role}">{text.html(label)}</span></div>'
         f'<div class="value">{value}</div><div class="more">{text.html(more)}</div></div>'
@@ -61,7 +68,7 @@ def _figures(content: ReportContent) -> str:
     return f'<div class="figures">{html}</div>'
 
 
-def _difference(row: dict[str, Any]) -> str:
+def _difference(diff: Any, row: dict[str, Any]) -> str:
     parts = [f"95 % interval {interval(row.get('ci_low'), row.get('ci_high'))}", f"n = {whole(row.get('n'))} prompts"]
     if is_number(row.get("p_paired")):
         p = p_value(row["p_paired"])
@@ -69,6 +76,9 @@ def _difference(row: dict[str, Any]) -> str:
         parts.append(f"effect size d_z = {number(row.get('effect_size'), 2, sign=True)}")
     else:
         parts.append(str(row.get("note") or "no test was possible"))
+    equal = _table(diff, "equal_length")
+    if equal is not None and is_number(equal.iloc[0].get("difference")):
+        parts.append(f"at equal response length {number(equal.iloc[0]['difference'], sign=True)}")
     return " · ".join(parts)
 
 
@@ -119,7 +129,8 @@ def robustness(content: ReportContent, threshold: int, p: float) -> str:
         sub = "the longer of the two responses to a prompt is cut to the shorter one, then scored again"
         parts.append(_card("At equal response length", sub, _scroll(table(equal, GROUPS))))
     if (terms := _table(diff, "regression")) is not None:
-        sub = "the difference regressed on the response lengths; the intercept is the difference at equal length"
+        note = str(terms.attrs.get("note", ""))
+        sub = "the difference regressed on the response lengths" + (f". Note: {text.html(note)}" if note else "")
         parts.append(_card("With length as a control", sub, _scroll(table(terms, REGRESSION))))
     words = (
         "The score has two knobs, and models differ in how much they write. A difference worth believing does not hang "
@@ -132,7 +143,8 @@ def examples(content: ReportContent, levels: int, threshold: int, p: float) -> s
     """A few prompts under both models, side by side."""
     if not content.examples:
         return section("examples") + _nothing("No examples were kept.")
-    cards = "".join(_example(example, levels, threshold, p) for example in content.examples)
+    names = (content.base, content.tuned)
+    cards = "".join(_example(example, names, levels, threshold, p) for example in content.examples)
     words = (
         "The colour of a prompt token says how much it drives the response (its importance density; each side has its "
         "own scale). Point at a response token to see its levels: what that one token read, above the cut-off b = "
@@ -141,9 +153,16 @@ def examples(content: ReportContent, levels: int, threshold: int, p: float) -> s
     return section("examples", words) + cards
 
 
-def _example(example: Example, levels: int, threshold: int, p: float) -> str:
+def _example(example: Example, names: tuple[str, str], levels: int, threshold: int, p: float) -> str:
     pair = token_pair(
-        example.base, example.tuned, example.prompt, values="levels", levels=levels, threshold=threshold, p=p
+        example.base,
+        example.tuned,
+        example.prompt,
+        values="levels",
+        levels=levels,
+        threshold=threshold,
+        p=p,
+        names=names,
     )
     group = f" <span>· {text.html(example.prompt.group)}</span>" if example.prompt.group else ""
     name = text.html(example.prompt.id or text.short(example.prompt.text))
@@ -193,8 +212,9 @@ def _figure(fig: go.Figure, height: int | None = None, *, wide: bool = False) ->
     bare = go.Figure(fig).update_layout(title={"text": "", "subtitle": {"text": ""}})
     bare.update_layout(margin={"t": 34, "l": 50, "b": 50}, height=height or fig.layout.height)
     data = text.json_in_script(bare.to_json())
+    kind, tall = "itlens-figure wide" if wide else "itlens-figure", f"height:{bare.layout.height}px"
     drawing = (
-        f'<div class="itlens-figure{" wide" if wide else ""}" role="img" aria-label="{title}" style="height:{bare.layout.height}px">'
+        f'<div class="{kind}" role="img" aria-label="{title}" style="{tall}">'
         f'<script type="application/json">{data}</script></div>'
     )
     return f'<div class="card"><h3>{title}</h3><p class="sub">{subtitle}</p>{_scroll(drawing)}</div>'

@@ -63,8 +63,13 @@ GROUPS = (
     _p("p_wilcoxon", "p Wilcoxon", "Wilcoxon signed ranks, two-sided"),
     _p("p_welch", "p Welch", "the paper's test: unpaired, one-sided, tuned > base"),
 )
+_TERMS = {
+    "intercept": "intercept: difference at equal, average length",
+    "log_length_ratio": "log of tuned / base response length",
+    "log_mean_length": "log of the mean response length (centred)",
+}
 REGRESSION = (
-    _text("term", "term"),
+    Column("term", lambda row: _TERMS.get(str(row["term"]), str(row["term"]))),
     _number("coefficient", "coefficient", sign=True),
     _INTERVAL,
     _number("std_error", "standard error"),
@@ -88,7 +93,7 @@ PROMPTS = (
 
 def table(data: pd.DataFrame, columns: Sequence[Column], *, sortable: bool = False) -> str:
     """`data` as a table with `columns`, without those that the data does not have."""
-    rows = data.to_dict("records")
+    rows: list[Any] = data.to_dict("records")
     if any(_words(row.get("note")) and not _untested(row, columns) for row in rows):
         columns = [*columns, Column("note", lambda row: "" if _untested(row, columns) else _words(row.get("note")))]
     present = [c for c in columns if not c.sort or c.sort in data.columns]
@@ -103,7 +108,7 @@ def table(data: pd.DataFrame, columns: Sequence[Column], *, sortable: bool = Fal
 
 def any_table(data: pd.DataFrame) -> str:
     """A table whose columns are not fixed: p-values, counts, numbers and text by their names and types."""
-    return table(data, [_guess(str(name), data[name]) for name in data.columns])
+    return table(data, [_guess(str(name), data[name]) for name in data.columns if name != "note"])
 
 
 def facts(entries: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ def terms(levels: int, threshold: int, p: float) -> str:
 
 def _definitions(levels: int, threshold: int, p: float) -> dict[str, str]:
     return {
-        "Attribution": "How much a prompt token pushes the model to write a response token. Computed as the gradient of "
+        "Attribution": "How much a prompt token pushes the model to write a response token. It is the gradient of "
         "the response token's objective (its probability, unless the parameters say otherwise) with respect to the "
         "prompt token's embedding, times that embedding (input × gradient, unless the parameters say otherwise).",
         "Level": f"Per response token, attributions below zero become zero, the rest are divided by the largest "

@@ -47,7 +47,7 @@ class Scale:
 
     levels: int = 10
     threshold: int = 7
-    p: float = 4
+    p: int | float = 4
 
 
 def rows(ds: xr.Dataset, values: str, scale: Scale) -> list[Row]:

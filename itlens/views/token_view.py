@@ -15,6 +15,7 @@ import xarray as xr
 from itlens.density import span_mask
 from itlens.errors import ResultError
 from itlens.prompts import Prompt
+from itlens.provenance import short_name
 from itlens.views import page, text
 from itlens.views.map_chart import require_attribution
 from itlens.views.token_panel import Scale, panel
@@ -50,7 +51,7 @@ def tokens(
     values: str = "score",
     levels: int = 10,
     threshold: int = 7,
-    p: float = 4,
+    p: int | float = 4,
 ) -> TokenView:
     """The prompt's tokens coloured by importance, and the response, whose tokens choose what is shown.
 
@@ -62,7 +63,7 @@ def tokens(
     """
     _check(ds, values, "views.tokens")
     panels = panel(
-        ds, heading=str(ds.attrs.get("model", "")) or "attribution", target=_target(ds, target),
+        ds, heading=_model(ds) or "attribution", target=_target(ds, target),
         mask=_mask(ds, prompt), values=_possible(ds, values), scale=Scale(levels, threshold, p),
     )  # fmt: skip
     return TokenView(f"Attribution: {_name(ds)}", panels)
@@ -76,17 +77,19 @@ def token_pair(
     values: str = "levels",
     levels: int = 10,
     threshold: int = 7,
-    p: float = 4,
+    p: int | float = 4,
+    names: tuple[str, str] | None = None,
 ) -> TokenView:
     """One prompt under both models, side by side, the instruction underlined when `prompt` is given.
 
-    Parameters as in `tokens`; each side answers to its own response's tokens.
+    Parameters as in `tokens`; each side answers to its own response's tokens. names: how to call base and tuned;
+    default the models of the results, with the adapter where there is one.
     """
     scale = Scale(levels, threshold, p)
     sides = []
-    for role, ds in (("base", base), ("tuned", tuned)):
+    given = names or (_model(base), _model(tuned))
+    for role, ds, model in zip(("base", "tuned"), (base, tuned), given, strict=True):
         _check(ds, values, "views.token_pair")
-        model = str(ds.attrs.get("model", ""))
         sides.append(
             panel(
                 ds, heading=f"{role}: {model}" if model else role, target=None, mask=_mask(ds, prompt),
@@ -119,6 +122,10 @@ def _target(ds: xr.Dataset, target: int | None) -> int | None:
 
 def _mask(ds: xr.Dataset, prompt: Prompt | None) -> list[bool] | None:
     return None if prompt is None else [bool(x) for x in span_mask(ds, prompt, "instruction").values]
+
+
+def _model(ds: xr.Dataset) -> str:
+    return " + ".join(short_name(str(ds.attrs[name])) for name in ("model", "adapter") if ds.attrs.get(name))
 
 
 def _name(ds: xr.Dataset) -> str:

@@ -10,9 +10,10 @@ import itlens
 from itlens.models import load_model, source_of
 from itlens.probes.attribution import attribute
 from itlens.probes.jacobian import Task, read_embeddings, target_logits
+from itlens.probes.scores import scores_of
 from itlens.tokenization import encode
 from tests.probes.reference import per_token_scores
-from tests.tiny import ARCHITECTURES, tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import ARCHITECTURES, tiny_hf_model, tiny_tokenizer
 
 PROMPT = "Translate the sentence: the cat sleeps by the river."
 RESPONSE = " Le chat dort, yes."
@@ -151,12 +152,10 @@ def test_a_model_computed_by_hand():
         torch.tensor([1]),
         lambda logits, _: torch.softmax(logits, -1)[:, 1],
     )
-    from itlens.probes.attribution import _scores
-
     weights = np.exp([0.5, 3.0, 0.0])
     p0, p1, _ = weights / weights.sum()
     for mode in ("reverse", "forward"):
-        scores, objectives = _scores(task, "input_x_gradient", mode, None, 1, None, "the prompt")
+        scores, objectives = scores_of(task, "input_x_gradient", mode, None, 1, None, "the prompt")
         np.testing.assert_allclose(scores[:, 0], [-p0 * p1 * 0.5, p1 * (1 - p1) * 3], rtol=1e-12)
         np.testing.assert_allclose(objectives, [p1], rtol=1e-12)
 
@@ -195,8 +194,8 @@ def test_bos_is_fed_but_gets_no_row(llama):
     assert float(abs(with_bos.score - without.score).max()) > 1e-6
 
 
-def test_generated_response_is_greedy_and_its_attribution_that_of_the_same_ids(llama):
-    hf, model = llama
+def test_generated_response_is_greedy_and_its_attribution_that_of_the_same_ids(loaded):
+    hf, model = loaded
     found = attribute(model, PROMPT, max_new_tokens=9)
     ids = list(encode(source_of(model).tokenizer, PROMPT).ids)
     prompt = len(ids)
@@ -280,3 +279,40 @@ def test_numbers_that_are_not_finite_name_the_layer(llama):
             attribute(model, itlens.Prompt(PROMPT, id="p"), RESPONSE)
     finally:
         model.blocks[1].attn.W_O.data = kept
+
+
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_small_probabilities_keep_their_scores_in_float16(mode):
+    """Gradients of probabilities under 1e-8 are zeros in float16 unless their size is carried apart."""
+    hf = tiny_hf_model("llama")
+    with torch.no_grad():
+        hf.lm_head.weight *= 4
+    single = load_model(hf, tokenizer=tiny_tokenizer())
+    half = load_model(hf.half(), dtype="float16", tokenizer=tiny_tokenizer(), check=False)
+    expected, found = (attribute(model, PROMPT, RESPONSE, mode=mode) for model in (single, half))
+    assert float(expected.objective.min()) < 1e-12
+    largest = np.abs(expected.score).max("source")
+    # a logit is off by 1e-3, so a probability and its scores by a factor; directions are compared
+    for one, other in zip(
+        (expected.score / largest).T, (found.score / np.abs(found.score).max("source")).T, strict=True
+    ):
+        assert float(abs(one - other).max()) < 0.15
+
+
+def test_a_prompt_that_fills_the_context_leaves_no_room_for_a_response(llama):
+    _, model = llama
+    full = "a" * 255  # and BOS
+    with pytest.raises(itlens.PromptError, match=r"prompt 'full' is 256 tokens long, .* no room for a response"):
+        attribute(model, itlens.Prompt(full, id="full"), max_new_tokens=3)
+    assert attribute(model, full, "b").sizes["target"] == 1
+    assert attribute(model, full[1:], max_new_tokens=3).sizes["target"] == 1
+
+
+def test_a_contrast_is_a_token_or_any_whole_number_and_only_for_its_objective(llama):
+    _, model = llama
+    with pytest.raises(itlens.ProbeError, match=r'contrast= is for objective="contrastive"'):
+        attribute(model, PROMPT, " Yes", contrast="Z")
+    plain, numpys = (
+        attribute(model, PROMPT, RESPONSE, objective="contrastive", contrast=token) for token in (5, np.int64(5))
+    )
+    np.testing.assert_array_equal(plain.score, numpys.score)

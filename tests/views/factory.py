@@ -15,6 +15,7 @@ from itlens.prompts import Prompt
 HOSTILE = (
     "</script><script>document.title='pwned'</script>",
     "<img src=x onerror=\"document.title='pwned'\">",
+    "<img/src=x/onerror=document.title='pwned'>",  # circuitsvis turns white space into entities, so one without any
     "<!--<script>",
     "&lt;b&gt;",
     "a\u2028b",
@@ -137,7 +138,7 @@ def diff(n: int = 64, groups: Sequence[str] = ("classify", "opposite", "plural",
     table = prompts(n, groups)
     regression = pd.DataFrame(
         {
-            "term": ["intercept", "log length ratio"], "coefficient": [0.151, -0.043], "std_error": [0.048, 0.037],
+            "term": ["intercept", "log_length_ratio"], "coefficient": [0.151, -0.043], "std_error": [0.048, 0.037],
             "t": [3.15, -1.16], "p": [0.0025, 0.25], "ci_low": [0.055, -0.117], "ci_high": [0.247, 0.031],
         }
     )  # fmt: skip

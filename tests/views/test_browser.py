@@ -14,7 +14,7 @@ DRAWN = "document.querySelectorAll('.itlens-figure .main-svg').length >= 4"
 TOKENS_DRAWN = (
     "[...document.querySelectorAll('.prompt .cv')].filter(h => h.querySelector('.colored-tokens')).length >= {}"
 )
-INTRUDERS = "document.querySelectorAll('img, b > b, script[src], [onerror]').length"
+INTRUDERS = "document.querySelectorAll('img, script[src], [onerror], .colored-tokens > span > span > *').length"
 
 
 def hostile_pair() -> tuple[views.Example, list[str]]:

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from itlens import diff as diff_module
 from itlens import views
 from itlens.errors import ResultError
+from itlens.views.report_content import as_content
 from tests.views import factory
 
 
@@ -115,6 +117,22 @@ def test_everything_from_outside_is_escaped() -> None:
         assert "&lt;img src=x" in page
 
 
+def test_what_the_diff_really_returns_makes_a_report() -> None:
+    source = ["Name", " a", " fruit", ":"]
+    asked = [factory.prompt(source, 0, 3, id=f"p{i}", group="ab"[i % 2], rating=1 + i % 3) for i in range(16)]
+    base, tuned = (
+        {p.id: factory.attribution(source, ["x"] * (6 + i + add), seed=40 * add + i, prompt_id=p.id, finish="eos")
+         for i, p in enumerate(asked)}
+        for add in (0, 1)
+    )  # fmt: skip
+    diff = diff_module.attributions(base, tuned, asked, resamples=200)
+    page = body(views.report(content(diff=diff)))
+    assert page.count('<div class="itlens-figure') == 4
+    for words in ("Followed or not", "intercept: difference at equal", "All 16 prompts", "base ended"):
+        assert words in page
+    assert ">nan" not in page.lower()
+
+
 def test_a_notebook_gets_a_summary() -> None:
     out = views.report(content())._repr_html_()
     assert "The tuned model leans more." in out and "<script" not in out and len(out) < 20_000
@@ -138,4 +156,4 @@ def test_facts_of_every_kind_are_readable() -> None:
 )
 def test_wrong_content_is_named(given: Any, words: str) -> None:
     with pytest.raises(ResultError, match=words):
-        views.report(given)
+        as_content(given)

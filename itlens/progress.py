@@ -1,0 +1,59 @@
+"""How far long work is, on standard error; nothing is shown where that is no terminal or notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+PATIENCE = 2.0  # seconds after which a single call's work counts as long
+
+
+class Reporter:
+    """A bar per model."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def start(self, which: str, done: int, everything: int) -> None:
+        """A model's turn begins; `done` prompts were finished before."""
+        self._tasks[which] = self._bars.add_task(f"{which} model", total=everything, completed=done)
+
+    def advance(self, which: str) -> None:
+        """One more prompt is finished."""
+        self._bars.advance(self._tasks[which])
+
+
+@contextmanager
+def reporter(show: bool) -> Iterator[Reporter]:
+    """Progress bars while the block runs."""
+    console = Console(stderr=True)
+    wanted = show and (console.is_terminal or console.is_jupyter)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not wanted) as bars:
+        yield Reporter(bars)
+
+
+@contextmanager
+def late_bar(description: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, all) that shows a bar, but only once the work has taken `PATIENCE` seconds."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    wanted, begun = show and (console.is_terminal or console.is_jupyter), monotonic()
+    bars = Progress(*columns, console=console, transient=True, disable=not wanted)
+    task = bars.add_task(description)
+
+    def tell(done: int, everything: int) -> None:
+        if wanted and not bars.live.is_started and monotonic() - begun > PATIENCE:
+            bars.start()
+        bars.update(task, completed=done, total=everything)
+
+    try:
+        yield tell
+    finally:
+        if bars.live.is_started:  # stopping prints a line end even where nothing was shown
+            bars.stop()

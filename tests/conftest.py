@@ -1,0 +1,44 @@
+"""What holds for every test: no network, fixed seeds, one thread, and shapes that are enforced.
+
+This file runs before any module of itlens is imported, which is what the import hook needs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+import tests.shapes
+
+# Before torch or transformers are imported: both read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models of a few thousand parameters get slower with more
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# The modules that compute. Not itlens.prompts, itlens.store and diff.attributions: what they are given is the
+# user's, and their own one-sentence errors must be what a test sees, not a type checker's.
+ENFORCED = (
+    "itlens.probes",
+    "itlens.density",
+    "itlens.aggregate",
+    "itlens.tokenization",
+    "itlens.diff.length_regression",
+    "itlens.diff.response_profile",
+    "itlens.diff.sensitivity_grid",
+    "itlens.diff.statistics",
+)
+install_import_hook(ENFORCED, f"{tests.shapes.__name__}.check")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same random numbers, whichever tests run before it."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:  # the tests that need no torch should not wait for it
+        sys.modules["torch"].manual_seed(0)

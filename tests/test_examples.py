@@ -1,0 +1,156 @@
+"""The example script and the notebook do what a user sees: they run, offline, and their tables and views are there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.tiny import tiny_folder
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPT, NOTEBOOK = EXAMPLES / "finding1_instruction_recognition.py", EXAMPLES / "explore.ipynb"
+# runs before the notebook's own cells: whatever asks for the network fails there
+OFFLINE = """
+import socket
+def refuse(self, address):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise AssertionError(f"the notebook asks the network for {address}")
+    return connect(self, address)
+connect = socket.socket.connect
+socket.socket.connect = refuse
+"""
+FIGURE = "application/vnd.plotly.v1+json"
+
+
+def script(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    out = tmp_path_factory.mktemp("finding1") / "run"
+    return script("--limit", 12, "--max-new-tokens", 12, "--out", out), out
+
+
+def test_the_script_is_short() -> None:
+    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 80
+
+
+def test_the_script_prints_the_tables(finding: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    done, _ = finding
+    assert done.returncode == 0, done.stderr
+    titles = (
+        "Importance density of the instruction",
+        "Tests (paired",
+        "At equal response length",
+        "as controls",
+        "Sensitivity",
+    )
+    for title in titles:
+        assert title in done.stdout
+    (row,) = re.findall(r"^ *all +(\d+)", done.stdout.split("Tests")[0], flags=re.MULTILINE)
+    assert row == "12"
+    assert "importance density" in done.stdout.splitlines()[0] or "Nothing can be" in done.stdout.splitlines()[0]
+
+
+def test_the_script_writes_figures_that_need_no_network(
+    finding: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    _, out = finding
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (out / "figures").iterdir()}
+    assert set(pages) == {"scores", "groups", "profile", "sensitivity", "tokens"}
+    for name, page in pages.items():
+        assert not re.search(r"<(script|link|img)\b[^>]*(src|href)=[\"'](https?:)?//", page), name
+        assert ("itlens-tokens" if name == "tokens" else "Plotly.newPlot") in page, name
+    assert (out / "report.html").is_file()
+
+
+def test_the_script_takes_any_pair(tmp_path: Path) -> None:
+    base, tuned = (tiny_folder(tmp_path / which, "gpt2", seed=seed) for seed, which in enumerate(("base", "tuned")))
+    prompts = tmp_path / "prompts.jsonl"
+    lines = (
+        f'{{"id": "{n}", "prompt": "Say it. {"word " * n}", "instruction": "Say it.", "rating": {1 + n % 2}}}'
+        for n in range(1, 13)
+    )
+    prompts.write_text("\n".join(lines), encoding="utf-8")
+    done = script(
+        "--base", base, "--tuned", tuned, "--prompts", prompts, "--max-new-tokens", 6, "--out", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Followed against unfollowed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--base", "no/such/base", "--tuned", "no/such/tuned"], "There is no model at"),
+        (["--prompts", "no-such.jsonl"], "There is no prompt file"),
+        (["--limit", "0"], "limit"),
+        (["--max-new-tokens", "0"], "max_new_tokens=0"),
+        (["--base", "only"], "belong together"),
+    ],
+    ids=["model", "prompts", "limit", "length", "half-a-pair"],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(arguments: list[str], says: str, tmp_path: Path) -> None:
+    done = script(*arguments, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Any:
+    """The notebook after it ran, in a fresh kernel of this environment, without network."""
+    loaded = nbformat.read(NOTEBOOK, as_version=4)
+    assert not any(cell.get("outputs") for cell in loaded.cells), "commit the notebook without outputs"
+    loaded.cells.insert(0, nbformat.v4.new_code_cell(OFFLINE))
+    NotebookClient(
+        loaded, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(EXAMPLES)}}
+    ).execute()
+    return loaded
+
+
+def outputs(notebook: Any, call: str) -> list[dict[str, Any]]:
+    """The displayed data of the cells that contain `call`."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and call in cell.source]
+    assert cells, f"no cell calls {call}"
+    return [output["data"] for cell in cells for output in cell.outputs if "data" in output]
+
+
+def test_the_notebook_runs_without_errors(notebook: Any) -> None:
+    kinds = [output.output_type for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert "error" not in kinds
+
+
+@pytest.mark.parametrize("call", ["views.tokens(", "views.token_pair("])
+def test_token_views_are_visible(notebook: Any, call: str) -> None:
+    (shown,) = outputs(notebook, call)
+    page = shown["text/html"]
+    coloured = re.findall(r'<span class="t[^"]*"[^>]*style="background-color:rgba\(var\(--rgb\),(0\.\d+)\)"', page)
+    assert coloured and any(float(strength) > 0.5 for strength in coloured)
+    assert page.count('class="itlens-tokens') == (1 if call == "views.tokens(" else 2)
+    assert not re.search(r"(src|href)=[\"'](https?:)?//", page)
+
+
+@pytest.mark.parametrize("call", ["views.heatmap(", "views.scores(", "views.profile(", "views.sensitivity("])
+def test_figures_are_visible(notebook: Any, call: str) -> None:
+    (shown,) = outputs(notebook, call)
+    assert shown[FIGURE]["data"], "the figure has no traces"
+
+
+def test_results_print_well(notebook: Any) -> None:
+    assert any(
+        "source_token" in data.get("text/html", "")
+        for data in outputs(notebook, "itlens.attribute(pair.tuned, prompt,")
+    )
+    (table,) = outputs(notebook, "itlens.diff.attributions(")
+    assert "p_paired" in table["text/html"]

@@ -1,0 +1,27 @@
+"""The shapes in the annotations of the numeric modules are enforced while tests run (see conftest)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from itlens.density import importance_density
+from itlens.probes.objectives import objective_function
+from tests.conftest import ENFORCED
+
+
+def test_a_wrong_shape_is_refused() -> None:
+    prob = objective_function("prob")
+    logits, targets = torch.zeros(3, 5), torch.tensor([0, 1, 2])
+    assert prob(logits, targets, targets).tolist() == pytest.approx([0.2, 0.2, 0.2])
+    with pytest.raises(TypeCheckError, match="targets"):
+        prob(logits, torch.tensor([0, 1]), targets)
+    with pytest.raises(TypeCheckError, match="logits"):
+        prob(logits.long(), targets, targets)
+
+
+def test_a_wrong_type_is_refused_and_a_whole_number_is_a_float() -> None:
+    with pytest.raises(TypeCheckError):
+        importance_density("scores")  # type: ignore[arg-type]
+    assert "itlens.density" in ENFORCED and "itlens.prompts" not in ENFORCED
