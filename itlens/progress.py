@@ -28,24 +28,29 @@ class Reporter:
         self._bars.advance(self._tasks[which])
 
 
+def _bars(show: bool, *, transient: bool = False) -> tuple[Progress, bool]:
+    """Bars on standard error, and whether there is somebody to see them."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=transient), show and (
+        console.is_terminal or console.is_jupyter
+    )
+
+
 @contextmanager
 def reporter(show: bool) -> Iterator[Reporter]:
     """Progress bars while the block runs."""
-    console = Console(stderr=True)
-    wanted = show and (console.is_terminal or console.is_jupyter)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not wanted) as bars:
+    bars, wanted = _bars(show)
+    bars.disable = not wanted
+    with bars:
         yield Reporter(bars)
 
 
 @contextmanager
 def late_bar(description: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A function of (done, all) that shows a bar, but only once the work has taken `PATIENCE` seconds."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    wanted, begun = show and (console.is_terminal or console.is_jupyter), monotonic()
-    bars = Progress(*columns, console=console, transient=True, disable=not wanted)
-    task = bars.add_task(description)
+    bars, wanted = _bars(show, transient=True)
+    task, begun = bars.add_task(description), monotonic()
 
     def tell(done: int, everything: int) -> None:
         if wanted and not bars.live.is_started and monotonic() - begun > PATIENCE:

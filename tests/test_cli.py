@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 import itlens
-from itlens import cli, demo, terminal
+from itlens import cli, terminal
 from itlens.prompts import save_prompts
 from itlens.study import open_comparison, running
 from tests.commands import Commands
@@ -294,10 +294,6 @@ def test_a_terminal_without_unicode_shows_escapes(finished: Path, monkeypatch: p
     assert not ended.value.code and b"Note: a caf\\xe9" in raw.getvalue()
 
 
-@pytest.mark.skipif(
-    not list(demo.tuned_path().glob("*.safetensors")),
-    reason="the embedded pair is not in this checkout: make demo-pair",
-)
 def test_demo_runs_on_the_embedded_pair(commands: Commands, tmp_path: Path) -> None:
     code, _, err = commands.run("demo", "--out", tmp_path / "run", "--limit", 6)
     assert (code, err) == (0, "") and "demo tuned" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

@@ -43,8 +43,7 @@ def _along_path(
         point[task.sources] *= place
         scores, _ = _at_point(task, point, embeddings, "input_x_gradient", mode, batch, None, name)
         total = scores * weight if total is None else total + scores * weight
-        if progress is not None:
-            progress(step + 1, steps)
+        _tell(progress, step + 1, steps)
     assert total is not None  # steps >= 1
     return total, _objectives(task, embeddings)
 
