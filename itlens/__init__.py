@@ -28,6 +28,11 @@ _HOME = {
     "load_prompts": "itlens.prompts",
     "format_prompts": "itlens.prompts",
     "attribute": "itlens.probes.attribution",
+    "qk_word_pairs": "itlens.probes.attention",
+    "qk_energy": "itlens.probes.attention",
+    "ov_word_pairs": "itlens.probes.output_words",
+    "ov_copying": "itlens.probes.output_words",
+    "mean_vectors": "itlens.probes.word_rows",
     "to_words": "itlens.aggregate",
     "to_spans": "itlens.aggregate",
     "sparsify": "itlens.density",
@@ -35,6 +40,8 @@ _HOME = {
     "span_mask": "itlens.density",
     "span_score": "itlens.density",
     "span_profile": "itlens.density",
+    "Vocabulary": "itlens.vocabulary",
+    "WordVectors": "itlens.vocabulary",
     "compare": "itlens.study",
     "Comparison": "itlens.study",
     "save": "itlens.store",
@@ -68,7 +75,11 @@ if TYPE_CHECKING:
     from itlens.aggregate import to_spans, to_words
     from itlens.density import importance_density, span_mask, span_profile, span_score, sparsify
     from itlens.models import ModelPair, load_model, load_pair
+    from itlens.probes.attention import qk_energy, qk_word_pairs
     from itlens.probes.attribution import attribute
+    from itlens.probes.output_words import ov_copying, ov_word_pairs
+    from itlens.probes.word_rows import mean_vectors
     from itlens.prompts import Prompt, format_prompts, load_prompts
     from itlens.store import load, save
     from itlens.study import Comparison, compare
+    from itlens.vocabulary import Vocabulary, WordVectors

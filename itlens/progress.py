@@ -20,11 +20,11 @@ class Reporter:
         self._tasks: dict[str, TaskID] = {}
 
     def start(self, which: str, done: int, everything: int) -> None:
-        """A model's turn begins; `done` prompts were finished before."""
+        """A model's turn begins; `done` of its prompts and layers were finished before."""
         self._tasks[which] = self._bars.add_task(f"{which} model", total=everything, completed=done)
 
     def advance(self, which: str) -> None:
-        """One more prompt is finished."""
+        """One more prompt or layer is finished."""
         self._bars.advance(self._tasks[which])
 
 

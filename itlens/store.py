@@ -3,15 +3,17 @@
 A file is put together in memory and then written atomically, so that a full disk raises an error (inside HDF5 it would
 crash the process). netCDF attributes know no lists, booleans or None, and its texts no NUL and no half surrogate pairs:
 those are written as JSON and named in the attribute `itlens_json`; everything else is plain netCDF 4 that any program
-reads. CSV files (.csv) are for spreadsheets: values only, no attributes. No pickle is ever written; the maps that the
-paper's authors released (.pkl) are read.
+reads. The words of a categorical column are checked and written once each, not once per row. CSV files (.csv) are for
+spreadsheets: values only, no attributes, and half surrogate pairs as escapes. No pickle is ever written; the maps that
+the paper's authors released (.pkl) are read.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -24,12 +26,13 @@ from itlens.errors import StoreError
 from itlens.files import atomic_write, is_plain_text, read_bytes, read_json, write_json, write_text
 from itlens.released import read_released
 
-__all__ = ["Result", "atomic_write", "load", "read_json", "save", "write_json", "write_text"]
+__all__ = ["Result", "atomic_write", "csv_text", "load", "read_json", "save", "write_json", "write_text"]
 
 Result: TypeAlias = xr.Dataset | xr.DataArray | pd.DataFrame
 
 _JSON, _KIND = "itlens_json", "itlens_dataarray"
 _UNNAMED = "itlens_unnamed"
+_DICTIONARY = 1 << 26  # bytes; with less, a large vocabulary would come back as the words in use only
 _BROKEN = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
 
@@ -153,26 +156,59 @@ def _read_netcdf(file: BinaryIO) -> xr.Dataset | xr.DataArray:
 
 
 def _table_bytes(table: pd.DataFrame, suffix: str) -> bytes:
-    named = table.index.name is not None
     if suffix == ".csv":
-        return table.to_csv(index=named, lineterminator="\n").encode("utf-8", errors="backslashreplace")
+        return csv_text(table).encode("utf-8", errors="backslashreplace")
     table = table.copy(deep=False)
     table.attrs = {str(name): _plain_number(value) for name, value in table.attrs.items()}
     json.dumps(table.attrs)  # pandas would only warn, and drop them all
-    texts = {name: "".join(t for t in table[name] if isinstance(t, str)) for name in table.columns}
-    odd = [name for name, text in texts.items() if not is_plain_text(text.replace("\0", ""))]  # Parquet holds NULs
+    # Parquet holds NULs, and no half surrogate pairs
+    odd = [name for name in table.columns if not is_plain_text(_text_of(table[name]).replace("\0", ""))]
     for name in odd:
-        table[name] = [json.dumps(value) for value in table[name]]
+        table[name] = _mapped(table[name], json.dumps)
     table.attrs |= {_JSON: odd} if odd else {}
     buffer = io.BytesIO()
-    table.to_parquet(buffer, engine="pyarrow")
+    table.to_parquet(buffer, engine="pyarrow", **_packing(table))
     return buffer.getvalue()
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as CSV: values only, an index only where it has a name."""
+    # unquoted, a carriage return would begin a new row in the eyes of those who read it
+    returns = any("\r" in _text_of(table[name]) for name in table.columns)
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    return table.to_csv(index=table.index.name is not None, lineterminator="\n", quoting=quoting)  # type: ignore[call-overload]
+
+
+def _text_of(column: pd.Series) -> str:
+    """All texts of a column in one; of a categorical column those of its categories."""
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    if not (pd.api.types.is_object_dtype(values.dtype) or pd.api.types.is_string_dtype(values.dtype)):
+        return ""
+    return "".join(text for text in values if isinstance(text, str))
+
+
+def _mapped(column: pd.Series, function: Callable[[Any], Any]) -> pd.Series:
+    """The column with a function of each value; of a categorical column, of each category."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.rename_categories(pd.Index([function(word) for word in column.cat.categories], dtype=object))
+    return pd.Series([function(value) for value in column], index=column.index, dtype=object)
+
+
+def _packing(table: pd.DataFrame) -> dict[str, Any]:
+    """Options that write 20 million rows in seconds: decimals split by byte, anything else through a dictionary."""
+    decimals = [str(name) for name in table.columns if table[name].dtype in (np.float32, np.float64)]
+    return {
+        "compression": "zstd",
+        "column_encoding": dict.fromkeys(decimals, "BYTE_STREAM_SPLIT"),
+        "use_dictionary": [str(name) for name in table.columns if str(name) not in decimals],
+        "dictionary_pagesize_limit": _DICTIONARY,
+    }
 
 
 def _read_parquet(file: BinaryIO) -> pd.DataFrame:
     table = pd.read_parquet(file, engine="pyarrow")
     for name in table.attrs.pop(_JSON, []):
-        table[name] = pd.Series([json.loads(text) for text in table[name]], index=table.index, dtype=object)
+        table[name] = _mapped(table[name], json.loads)
     return table
 
 

@@ -27,6 +27,8 @@ ENFORCED = (
     "itlens.density",
     "itlens.aggregate",
     "itlens.tokenization",
+    "itlens.vocabulary.tokens",
+    "itlens.weights",
     "itlens.diff.length_regression",
     "itlens.diff.response_profile",
     "itlens.diff.sensitivity_grid",

@@ -27,8 +27,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("density",),
     ("aggregate", "released"),
     ("store",),
-    ("tokenization", "prompts"),
+    ("tokenization", "prompts", "vocabulary"),
     ("models",),
+    ("weights",),
     ("probes", "diff", "views"),
     ("study",),
     ("terminal",),
@@ -39,7 +40,9 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OUTSIDE = ("__init__", "demo")
 HEAVY = ("torch", "transformer_lens", "transformers")
 LIGHT = ("errors", "files", "provenance", "density", "aggregate", "released", "store", "tokenization", "prompts")
-LIGHT += ("diff", "views", "study.comparison", "study.folder", "study.ranges", "progress", "terminal", "cli")
+LIGHT += ("vocabulary", "diff", "views", "progress", "terminal", "cli")
+LIGHT += tuple(f"study.{name}" for name in ("comparison", "folder", "notes", "outcome", "parts", "ranges"))
+LIGHT += ("study.report_content", "study.word_layers")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

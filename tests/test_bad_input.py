@@ -283,7 +283,7 @@ def test_an_empty_response_scores_0_and_is_said_so(commands: Commands, models: d
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
-        ({"probes": "attention"}, ProbeError, "Unknown probe 'attention'; known are attribution"),
+        ({"probes": "attenton"}, ProbeError, "Unknown probe 'attenton'; known are attribution, attention and all."),
         ({"probes": ""}, ProbeError, "Unknown probe"),
         ({"method": "guess"}, ProbeError, "Unknown method 'guess'; known are"),
         ({"objective": "beauty"}, ProbeError, "objective='beauty' is unknown"),
@@ -322,7 +322,7 @@ def test_out_is_a_file_or_holds_other_things(commands: Commands, models: dict[st
 def finished(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one prompt."""
     out = tmp_path_factory.mktemp("bad-finished") / "run"
-    itlens.compare(models["base"], models["tuned"], models["good_prompts"], out=out, max_new_tokens=2)
+    itlens.compare(models["base"], models["tuned"], models["good_prompts"], "attribution", out, max_new_tokens=2)
     return out
 
 

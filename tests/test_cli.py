@@ -20,7 +20,7 @@ from rich.console import Console
 import itlens
 from itlens import cli, terminal
 from itlens.prompts import save_prompts
-from itlens.study import open_comparison, running
+from itlens.study import attribution_runs, open_comparison
 from tests.commands import Commands
 from tests.tiny import tiny_folder
 
@@ -47,13 +47,14 @@ def pair(base: Path) -> list[str]:
     prompts = base.parent / "prompts.jsonl"
     task = "Translate the word"
     save_prompts([itlens.Prompt(f"{task}: {word}.", task, id=word, group=word[0]) for word in WORDS], prompts)
-    return [str(base), str(tuned), "--prompts", str(prompts), "--max-new-tokens", "3"]
+    asked = ["--prompts", str(prompts), "--probes", "attribution", "--max-new-tokens", "3"]
+    return [str(base), str(tuned), *asked]
 
 
 @pytest.fixture(scope="module")
 def finished(pair: list[str], base: Path) -> Path:
     out = base.parent / "finished"
-    itlens.compare(*pair[:2], pair[3], out=out, max_new_tokens=3)
+    itlens.compare(*pair[:2], pair[3], out=out, max_new_tokens=3, probes="attribution")
     return out
 
 
@@ -191,7 +192,7 @@ def test_ctrl_c_before_anything_is_finished(
     def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "attribute", interrupted)
+    monkeypatch.setattr(attribution_runs, "attribute", interrupted)
     code, printed, err = commands.run("compare", *pair, "--out", tmp_path / "run")
     assert (code, printed, err.strip()) == (130, "", "Stopped; nothing was finished.")
     assert not (tmp_path / "run").exists()

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+import itlens
+from tests.study.word_runs import WORDS, vectors
 from tests.tiny import tiny_folder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPT, NOTEBOOK = EXAMPLES / "finding1_instruction_recognition.py", EXAMPLES / "explore.ipynb"
+VERBS = EXAMPLES / "finding2_instruction_verbs.py"
 # runs before the notebook's own cells: whatever asks for the network fails there
 OFFLINE = """
 import socket
@@ -29,8 +33,8 @@ socket.socket.connect = refuse
 FIGURE = "application/vnd.plotly.v1+json"
 
 
-def script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+def script(*arguments: object, path: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(path), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
@@ -40,8 +44,9 @@ def finding(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Comple
     return script("--limit", 12, "--max-new-tokens", 12, "--out", out), out
 
 
-def test_the_script_is_short() -> None:
-    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 80
+@pytest.mark.parametrize("path", [SCRIPT, VERBS], ids=lambda path: path.stem)
+def test_the_script_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 80
 
 
 def test_the_script_prints_the_tables(finding: tuple[subprocess.CompletedProcess[str], Path]) -> None:
@@ -104,6 +109,76 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(arguments: list[str], says:
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def verbs(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    out = tmp_path_factory.mktemp("finding2") / "run"
+    return script("--out", out, path=VERBS), out
+
+
+def table(printed: str, title: str) -> dict[str, list[str]]:
+    """The rows below a title that starts so, by their first column."""
+    (block,) = [part for part in printed.split("\n\n") if part.startswith(title)]
+    rows = [re.fullmatch(r"\s*(layers? \S+|\S+)(.*)", line) for line in block.splitlines()[1:]]
+    return {row[1]: row[2].split() for row in rows if row}
+
+
+def test_the_verb_script_prints_the_papers_table_and_the_null_beside_it(
+    verbs: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    """Every figure again, from the results that it saved."""
+    done, out = verbs
+    assert done.returncode == 0, done.stderr
+    words = itlens.load(out / "tables" / "word_pairs.nc")
+    assert done.stdout.startswith(itlens.diff.pairs_verdict(words))
+    titles = {"Share of the changed heads": "instruction_share", "Instruction minus": "p_welch", "Beside it": "p_null"}
+    for title, name in titles.items():
+        rows = table(done.stdout, title)
+        assert ["group", *words.group.values.tolist()] == list(rows)
+        place = rows["group"].index(name)
+        assert float(rows["all"][place]) == pytest.approx(float(words[name].sel(group="all")), rel=6e-3)
+    assert list(words.group.values) == ["all", "layers 0-1", "layers 2-3", "layer 4", "layer 5"]
+    assert {"verb", "layer"} <= {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+
+
+def test_the_verb_script_writes_figures_that_need_no_network(
+    verbs: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    _, out = verbs
+    pages = {page.stem: page.read_text(encoding="utf-8") for page in (out / "figures").iterdir()}
+    assert set(pages) == {"heads", "verbs", "most_moved_head"}
+    for name, page in pages.items():
+        assert not re.search(r"<(script|link|img)\b[^>]*(src|href)=[\"'](https?:)?//", page), name
+    assert (out / "report.html").is_file()
+
+
+def test_the_verb_script_takes_any_pair_and_any_words(tmp_path: Path) -> None:
+    base, tuned = (tiny_folder(tmp_path / which, "gpt2", seed=seed) for seed, which in enumerate(("base", "tuned")))
+    (tmp_path / "words.txt").write_text("\n".join(WORDS[:40]), encoding="utf-8")
+    np.savez(tmp_path / "vectors.npz", words=np.array(WORDS), vectors=vectors().vectors)
+    words = ("--vocabulary", tmp_path / "words.txt", "--vectors", tmp_path / "vectors.npz", "--top-k", 20)
+    done = script("--base", base, "--tuned", tuned, *words, "--out", tmp_path / "out", path=VERBS)
+    assert done.returncode == 0, done.stderr
+    assert "Heads that moved most" in done.stdout and table(done.stdout, "Share of")["all"][0] == "8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--base", "no/such/base", "--tuned", "no/such/tuned"], "There is no model at"),
+        (["--vocabulary", "no-such.txt"], "no-such.txt"),
+        (["--vectors", "no-such.npz"], "no-such.npz"),
+        (["--top-k", "0"], "top_k=0"),
+        (["--tuned", "only"], "--base goes with --tuned or --adapter"),
+    ],
+    ids=["model", "vocabulary", "vectors", "top-k", "half-a-pair"],
+)
+def test_wrong_words_are_one_sentence_and_exit_code_2(arguments: list[str], says: str, tmp_path: Path) -> None:
+    done = script(*arguments, "--out", tmp_path / "out", path=VERBS)
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import itlens
+from itlens import files, store
 from itlens.density import importance_density
 from itlens.errors import StoreError
 from itlens.store import atomic_write, load, read_json, save, write_json, write_text
@@ -123,6 +124,83 @@ def test_csv_is_for_spreadsheets(tmp_path):
     path = save(made, tmp_path / "a.csv")
     assert path.read_text() == 'group,p,n,note,none\nNA,,1,,\nb,0.25,2,"few, so",\n'
     pd.testing.assert_frame_equal(load(path), made)
+
+
+ODD_WORDS = ["a=b", "c|||d", "tab\there", "", "NA", "\U0001f600", "nul\0nul", 'quo"te', "comma,", "cr\rlf\n", " lead"]
+
+
+def word_table(words, rows=None):
+    codes = np.arange(len(words) - 1) if rows is None else np.random.default_rng(0).integers(0, len(words) - 1, rows)
+    categories = pd.CategoricalDtype(pd.Index(words, dtype=object))
+    made = pd.DataFrame(
+        {
+            "layer": np.full(len(codes), 3, np.int16),
+            "rank": np.arange(len(codes), dtype=np.int32),
+            "query": pd.Categorical.from_codes(codes, dtype=categories),
+            "key": pd.Categorical.from_codes(codes[::-1], dtype=categories),
+            "relatedness": np.random.default_rng(1).random(len(codes)).astype(np.float32),
+        }
+    )
+    made.attrs = {"probe": "qk_word_pairs", "layers": [3], "signed": True}
+    return made
+
+
+@pytest.mark.parametrize("extra", [[], ["half\ud800"]], ids=["text", "half-surrogate"])
+def test_categorical_words_stay_categorical_and_whole(tmp_path, extra):
+    """Also the last word, which no row holds: the categories are the vocabulary, in its order."""
+    made = word_table([*ODD_WORDS, *extra, "unused"])
+    back = load(save(made, tmp_path / "a.parquet"))
+    assert list(back["query"].cat.categories) == list(made["query"].cat.categories)
+    for name in ("query", "key"):
+        assert back[name].tolist() == made[name].tolist() and back[name].dtype == "category"
+        np.testing.assert_array_equal(back[name].cat.codes, made[name].cat.codes)
+    numbers = ["layer", "rank", "relatedness"]
+    pd.testing.assert_frame_equal(back[numbers], made[numbers])
+    assert back.attrs == made.attrs and made["query"].cat.categories[0] == "a=b"
+    again = load(save(back, tmp_path / "b.parquet"))  # what was loaded can be saved again
+    assert again["query"].tolist() == made["query"].tolist() and again.attrs == made.attrs
+
+
+def test_other_programs_read_categorical_words(tmp_path):
+    import pyarrow.parquet as pq
+
+    made = word_table([*ODD_WORDS, "unused"])
+    plain = pq.read_table(save(made, tmp_path / "a.parquet")).to_pydict()
+    assert plain["query"] == made["query"].tolist() and plain["layer"] == made["layer"].tolist()
+
+
+def test_a_vocabulary_larger_than_a_parquet_page_comes_back_whole(tmp_path):
+    words = [f"{number:06d} a rather long entry of a large vocabulary" for number in range(60_000)]  # 2.8 MB
+    made = word_table(words, rows=3_000)
+    back = load(save(made, tmp_path / "a.parquet"))
+    assert list(back["query"].cat.categories) == words
+    np.testing.assert_array_equal(back["query"].cat.codes, made["query"].cat.codes)
+
+
+def test_the_words_of_a_million_rows_are_looked_at_once(tmp_path, monkeypatch):
+    seen = []
+
+    def counted(text):
+        seen.append(len(text))
+        return files.is_plain_text(text)
+
+    monkeypatch.setattr(store, "is_plain_text", counted)
+    path = save(word_table([*ODD_WORDS, "unused"], rows=1_000_000), tmp_path / "a.parquet")
+    assert max(seen) < 200 and path.stat().st_size < 12_000_000 and len(load(path)) == 1_000_000
+
+
+def test_categorical_words_as_csv(tmp_path):
+    made = word_table([*ODD_WORDS, "half\ud800", "unused"])
+    back = load(save(made, tmp_path / "a.csv"))
+    assert back["query"].tolist()[:-1] == ODD_WORDS
+    assert back["query"].tolist()[-1] == "half\\ud800"  # no file of text can hold it
+    assert back["rank"].tolist() == made["rank"].tolist()
+    np.testing.assert_allclose(back["relatedness"], made["relatedness"], rtol=1e-6)
+
+
+def test_an_empty_categorical_table(tmp_path):
+    back = load(save(word_table(ODD_WORDS).head(0), tmp_path / "a.parquet"))
+    assert len(back) == 0 and back["query"].dtype == "category" and back["relatedness"].dtype == np.float32
 
 
 def test_what_does_not_fit(tmp_path):

@@ -10,9 +10,23 @@ _HOME = {
     "attributions": "itlens.diff.attribution_diff",
     "AttributionDiff": "itlens.diff.attribution_diff",
     "verdict": "itlens.diff.conclusion",
+    "word_pairs": "itlens.diff.word_pair_diff",
+    "pair_changes": "itlens.diff.pair_listing",
+    "moved_heads": "itlens.diff.pair_listing",
+    "verb_changes": "itlens.diff.verb_groups",
+    "pairs_verdict": "itlens.diff.pair_conclusion",
 }
 
-__all__ = ["AttributionDiff", "attributions", "verdict"]
+__all__ = [
+    "AttributionDiff",
+    "attributions",
+    "moved_heads",
+    "pair_changes",
+    "pairs_verdict",
+    "verb_changes",
+    "verdict",
+    "word_pairs",
+]
 
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)
@@ -20,3 +34,7 @@ __getattr__, __dir__ = lazy_names(__name__, _HOME)
 if TYPE_CHECKING:
     from itlens.diff.attribution_diff import AttributionDiff, attributions
     from itlens.diff.conclusion import verdict
+    from itlens.diff.pair_conclusion import pairs_verdict
+    from itlens.diff.pair_listing import moved_heads, pair_changes
+    from itlens.diff.verb_groups import verb_changes
+    from itlens.diff.word_pair_diff import word_pairs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from itlens.diff.statistics import NO_DIFFERENCE
+from itlens.diff.statistics import NO_DIFFERENCE, p_text
 from itlens.provenance import short_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def verdict(diff: AttributionDiff, alpha: float = 0.05) -> str:
     if row["note"] == NO_DIFFERENCE:
         return f"Base and tuned model lean on the instruction alike: there is {NO_DIFFERENCE} (n={n})."
     p = row["p_paired"] if np.isfinite(row["p_paired"]) else row["p_wilcoxon"]
-    figures = f"{n} prompts, {change}, 95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}, {_p_value(p)}"
+    figures = f"{n} prompts, {change}, 95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}, {p_text(p)}"
     scores = f"{row['tuned_mean']:.2f} against {row['base_mean']:.2f}"
     if p >= alpha:
         return (
@@ -66,7 +66,7 @@ def _more(row: pd.Series) -> str:
 def _change(row: pd.Series) -> str:
     return (
         f"{row['tuned_mean']:.2f} against {row['base_mean']:.2f}, 95 % interval of the mean difference "
-        f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, {_p_value(row['p_paired'])}, n={int(row['n'])}"
+        f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f}, {p_text(row['p_paired'])}, n={int(row['n'])}"
     )
 
 
@@ -106,12 +106,6 @@ def _html(table: pd.DataFrame) -> str:
     return f'<div style="overflow-x:auto"><div style="width:max-content;white-space:nowrap">{shown}</div></div>'
 
 
-def _p_value(p: float) -> str:
-    if not np.isfinite(p):
-        return "no p-value"
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
-
-
 def _reach(diff: AttributionDiff, alpha: float) -> str:
     """Where else the difference holds, and where it does not."""
     sign = np.sign(diff.groups.iloc[0]["difference"])
@@ -120,12 +114,12 @@ def _reach(diff: AttributionDiff, alpha: float) -> str:
     equal_p = equal["p_paired"] if np.isfinite(equal["p_paired"]) else equal["p_wilcoxon"]
     doubts, held = [], [f"at {holds} of {grid.p_paired.size} settings of cut-off and power"]
     if rank >= alpha:
-        doubts.append(f"not by ranks ({_p_value(rank)})")
+        doubts.append(f"not by ranks ({p_text(rank)})")
     if equal_p >= alpha or np.sign(equal["difference"]) == -sign:
-        doubts.append(f"not at equal response length ({_p_value(equal_p)}, {equal['difference']:+.2f})")
+        doubts.append(f"not at equal response length ({p_text(equal_p)}, {equal['difference']:+.2f})")
     elif np.isfinite(equal_p):
         held.insert(0, "at equal response length")
     controlled = diff.regression.iloc[0]
     if controlled["p"] >= alpha or np.sign(controlled["coefficient"]) == -sign:
-        doubts.append(f"not with lengths as controls ({_p_value(controlled['p'])}, {controlled['coefficient']:+.2f})")
+        doubts.append(f"not with lengths as controls ({p_text(controlled['p'])}, {controlled['coefficient']:+.2f})")
     return f"{', but ' if doubts else ''}{' and '.join(doubts)}; it holds {' and '.join(held)}"

@@ -74,6 +74,17 @@ def cohen_dz(d: np.ndarray) -> float:
     return mean(d) / std(d)
 
 
+def cohen_d(x: np.ndarray, y: np.ndarray) -> float:
+    """Cohen's d of two unpaired samples, difference of means (x - y) / pooled sd; 0 when all values are the same."""
+    if min(x.size, y.size) < 2:
+        return np.nan
+    pooled = np.sqrt(((x.size - 1) * x.var(ddof=1) + (y.size - 1) * y.var(ddof=1)) / (x.size + y.size - 2))
+    difference = mean(x) - mean(y)
+    if is_constant(x) and is_constant(y):
+        return 0.0 if abs(difference) < 1e-12 else np.nan
+    return float(difference / pooled)
+
+
 def paired_t(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Paired t of y - x and its two-sided p; (NaN, 1) when no item differs, (NaN, NaN) without spread."""
     d = y - x
@@ -129,6 +140,29 @@ def bootstrap_interval(
     return float(interval.low), float(interval.high)
 
 
+def bootstrap_difference(
+    x: np.ndarray, y: np.ndarray, *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
+) -> tuple[float, float]:
+    """BCa bootstrap interval of mean(x) - mean(y), unpaired and seeded; NaN for samples of under two values."""
+    if min(x.size, y.size) < 2:
+        return np.nan, np.nan
+    if is_constant(x) and is_constant(y):
+        return float(x[0] - y[0]), float(x[0] - y[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        interval = stats.bootstrap(
+            (x, y),
+            lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
+            n_resamples=resamples,
+            batch=500,  # thousands of values times thousands of resamples would fill the memory
+            confidence_level=level,
+            method="BCa",
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
 def adjust(p: ArrayLike, method: str = "holm") -> np.ndarray:
     """p-values corrected for their number ("holm", "fdr_bh" ...: statsmodels' names); NaN stays and does not count."""
     from statsmodels.stats.multitest import multipletests  # a second to import
@@ -139,6 +173,13 @@ def adjust(p: ArrayLike, method: str = "holm") -> np.ndarray:
     if known.any():
         out[known] = multipletests(values[known], method=method)[1]
     return out
+
+
+def p_text(p: float) -> str:
+    """A p-value as a sentence says it: "p = 0.012", "p < 0.0001", "no p-value" for NaN."""
+    if not np.isfinite(p):
+        return "no p-value"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def _pair(result: Any) -> tuple[float, float]:

@@ -12,20 +12,22 @@ from itlens.models.compatibility import Side
 from itlens.probes.attribution import METHODS
 from itlens.probes.objectives import objective_function
 from itlens.prompts import Prompt, format_prompts, load_prompts
+from itlens.study.parts import PROBES
 from itlens.tokenization import encode
 
-PROBES = ("attribution",)
 
-
-def refuse_unknown(
-    probes: str | Sequence[str], executor: str, method: str, objective: str, labels: Sequence[str] | None
-) -> None:
-    """Raise ProbeError for names of probes, executors, methods and objectives that there are not, and odd labels."""
+def asked_probes(probes: str | Sequence[str]) -> tuple[str, ...]:
+    """The probes asked for, each once, in the order in which they run. Raises ProbeError for names there are not."""
     named = [probes] if isinstance(probes, str) else list(probes or ())
     unknown = [name for name in named if name not in (*PROBES, "all")]
     if unknown or not named:
         shown = ", ".join(map(repr, unknown)) or "(none)"
         raise ProbeError(f"Unknown probe {shown}; known are {', '.join(PROBES)} and all.")
+    return PROBES if "all" in named else tuple(name for name in PROBES if name in named)
+
+
+def refuse_unknown(executor: str, method: str, objective: str, labels: Sequence[str] | None) -> None:
+    """Raise ProbeError for names of executors, methods and objectives that there are not, and for odd labels."""
     if executor != "local":
         raise ProbeError(f"Unknown executor {executor!r}; known is 'local' (this machine, one model at a time).")
     if method not in METHODS:

@@ -12,25 +12,40 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from itlens.diff import AttributionDiff, attributions, verdict
+from itlens.diff import (
+    AttributionDiff,
+    attributions,
+    moved_heads,
+    pair_changes,
+    pairs_verdict,
+    verdict,
+    word_pairs,
+)
 from itlens.errors import StoreError
-from itlens.files import write_text
 from itlens.prompts import Prompt
-from itlens.store import save
-from itlens.study.folder import WHICH, RunFolder
+from itlens.study.folder import RunFolder
+from itlens.study.notes import layers_wanted, notes_on
+from itlens.study.parts import WHICH, parts_of
 from itlens.study.ranges import refuse_numbers
-from itlens.views import Example, Report, ReportContent, report
+from itlens.study.report_content import content
+from itlens.study.word_layers import joined_pairs, pairs_by_layer
+from itlens.views import Report, report
 
-EXAMPLES = 4
 _SCORING = ("levels", "threshold", "p", "seed")
+# of the diff of word pairs, per group of layers: the paper's table, and the null beside it
+VERB_SHARES = (
+    *("heads", "changed_heads", "instruction_share", "general_share", "difference", "ci_low", "ci_high"),
+    *("effect_size", "t_welch", "p_welch", "null_low", "null_high", "p_null", "note"),
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found; everything is read from the run folder.
+    """What `compare` found; everything is read from the run folder. A part that was not asked for is empty or None.
 
-    out: the folder. study: what was asked (models, settings, versions). prompts: as the models read them. base, tuned:
-    attributions by prompt id. diff: the tables of `itlens.diff.attributions`.
+    out: the folder. study: what was asked (models, settings, versions). Attribution: prompts, as the models read them;
+    base, tuned: attributions by prompt id; diff: the tables of `itlens.diff.attributions`. Attention: words: of
+    `itlens.diff.word_pairs`; pairs: the word pairs of "base" and "tuned" (`itlens.qk_word_pairs`).
     """
 
     out: Path
@@ -38,7 +53,9 @@ class Comparison:
     prompts: Sequence[Prompt]
     base: Mapping[str, xr.Dataset]
     tuned: Mapping[str, xr.Dataset]
-    diff: AttributionDiff
+    diff: AttributionDiff | None
+    words: xr.Dataset | None = None
+    pairs: Mapping[str, pd.DataFrame] | None = None
 
     @property
     def report_path(self) -> Path:
@@ -46,132 +63,108 @@ class Comparison:
         return RunFolder(self.out).report
 
     @property
+    def answers(self) -> list[str]:
+        """What came out: a sentence or two for each part."""
+        found = [] if self.diff is None else [verdict(self.diff)]
+        return found if self.words is None else [*found, pairs_verdict(self.words)]
+
+    @property
     def verdict(self) -> str:
-        """The answer in one sentence."""
-        return verdict(self.diff)
+        """The answers in one text."""
+        return " ".join(self.answers)
+
+    @cached_property
+    def verb_shares(self) -> pd.DataFrame | None:
+        """Per group of layers: how often instruction verbs rose, how often others, and the tests (finding 2)."""
+        return None if self.words is None else self.words[list(VERB_SHARES)].to_dataframe().reset_index()
+
+    @cached_property
+    def changes(self) -> pd.DataFrame | None:
+        """Every word pair that a head kept, gained or lost (`itlens.diff.pair_changes`)."""
+        return None if self.pairs is None else pair_changes(self.pairs["base"], self.pairs["tuned"])
+
+    @cached_property
+    def moved(self) -> pd.DataFrame | None:
+        """The heads whose word pairs changed most (`itlens.diff.moved_heads`)."""
+        return None if self.words is None else moved_heads(self.words)
 
     @cached_property
     def notes(self) -> list[str]:
         """What a reader must know before believing the figures."""
-        return [*self.study.get("notices", []), *_unfinished(self), *_coarse(self), *_empty(self), *_cut(self)]
+        return notes_on(self)
 
     def report(self) -> Report:
         """The report as an object that Jupyter shows; `.html` is the page."""
-        return report(_content(self))
+        return report(content(self))
 
     def __repr__(self) -> str:
-        return f"{self.diff!r}\n\n{''.join(f'Note: {note}{chr(10)}' for note in self.notes)}Report: {self.report_path}"
+        parts = [] if self.diff is None else [repr(self.diff)]
+        if self.words is not None and self.verb_shares is not None:
+            parts += [f"{pairs_verdict(self.words)}\n\n{self.verb_shares.to_string(index=False)}"]
+        notes = "".join(f"Note: {note}\n" for note in self.notes)
+        return "\n\n".join([*parts, f"{notes}Report: {self.report_path}"])
 
     def _repr_html_(self) -> str:
+        parts = [] if self.diff is None else [self.diff._repr_html_()]
+        if self.words is not None and self.verb_shares is not None:
+            table = self.verb_shares.to_html(index=False, float_format="{:.3g}".format, na_rep="")
+            parts += [f"<p>{escape(pairs_verdict(self.words))}</p>{table}"]
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        return f"{self.diff._repr_html_()}<ul>{notes}</ul><p>Report: <code>{escape(str(self.report_path))}</code></p>"
+        return f"{''.join(parts)}<ul>{notes}</ul><p>Report: <code>{escape(str(self.report_path))}</code></p>"
 
 
 def open_comparison(path: str | Path) -> Comparison:
     """Read a run folder and compare what is finished in it. Nothing is written.
 
-    Raises StoreError for a folder without a study or without a prompt that both models have finished.
+    Raises StoreError for a folder without a study or without anything that both models have finished.
     """
     folder = RunFolder(path)
-    study, prompts = folder.read_study(), folder.read_prompts()
-    base, tuned = (folder.finished(which, prompts) for which in WHICH)
-    return compared(folder, study, prompts, base, tuned)
+    return compared(folder, folder.read_study())
 
 
 def compared(
     folder: RunFolder,
     study: Mapping[str, Any],
-    prompts: Sequence[Prompt],
-    base: Mapping[str, xr.Dataset],
-    tuned: Mapping[str, xr.Dataset],
+    prompts: Sequence[Prompt] | None = None,
+    found: Mapping[str, Mapping[str, xr.Dataset]] | None = None,
 ) -> Comparison:
-    """The comparison of what both models have finished. Raises StoreError where that is nothing."""
-    both = [prompt for prompt in prompts if prompt.id in base and prompt.id in tuned]
+    """The comparison of what both models have finished; prompts and attributions are read where they are not given.
+
+    Raises StoreError where that is nothing.
+    """
+    parts = parts_of(study["identity"])
+    prompts = prompts or (folder.read_prompts() if "attribution" in parts else [])
+    found = found or {which: folder.finished(which, prompts) for which in WHICH}
+    pairs = _pairs(folder, study) if "attention" in parts else None
+    both = [prompt for prompt in prompts if all(prompt.id in found[which] for which in WHICH)]
+    if not both and pairs is None:
+        raise StoreError(f"{folder.path} has {_nothing(study, prompts, found)}; run the same `itlens compare` again.")
+    seed = study["settings"]["seed"]
+    refuse_numbers(seed=seed)
+    words = None if pairs is None else word_pairs(pairs["base"], pairs["tuned"], seed=seed)
     if not both:
-        raise StoreError(
-            f"{folder.path} has no prompt that both models have finished (base {len(base)}, tuned {len(tuned)} of "
-            f"{len(prompts)}); run the same `itlens compare` again to go on."
-        )
+        return Comparison(folder.path, study, prompts, {}, {}, None, words, pairs)
     ids = {prompt.id for prompt in both}
-    base, tuned = ({id: side[id] for id in side if id in ids} for side in (base, tuned))
+    base, tuned = ({id: side[id] for id in side if id in ids} for side in (found["base"], found["tuned"]))
     scoring = {name: study["settings"][name] for name in _SCORING}
     refuse_numbers(**scoring)
     diff = attributions(base, tuned, both, **scoring)
-    return Comparison(folder.path, study, prompts, base, tuned, diff)
+    return Comparison(folder.path, study, prompts, base, tuned, diff, words, pairs)
 
 
-def write_outcome(comparison: Comparison) -> None:
-    """Write the tables and the report into the run folder."""
-    folder = RunFolder(comparison.out)
-    for name, result in comparison.diff._asdict().items():
-        if isinstance(result, pd.DataFrame):
-            save(result, folder.tables / f"{name}.parquet")
-            save(result, folder.tables / f"{name}.csv")
-        elif result is not None:
-            save(result, folder.tables / f"{name}.nc")
-    write_text(folder.report, comparison.report().html)
+def _pairs(folder: RunFolder, study: Mapping[str, Any]) -> dict[str, pd.DataFrame] | None:
+    """Both models' word pairs on the layers that both have finished; None where there are none."""
+    identity, layers = study["identity"], layers_wanted(study)
+    found = {which: pairs_by_layer(folder.path, which, layers, identity) for which in WHICH}
+    both = [layer for layer in found["base"] if layer in found["tuned"]]
+    return {which: joined_pairs(found.pop(which), both) for which in WHICH} if both else None
 
 
-def _content(comparison: Comparison) -> ReportContent:
-    study = comparison.study
-    models, settings = study["models"], study["settings"]
-    both = [prompt for prompt in comparison.prompts if prompt.id in comparison.base]
-    examples = [
-        Example(prompt, comparison.base[prompt.id], comparison.tuned[prompt.id])
-        for prompt in both
-        if comparison.base[prompt.id].sizes["target"] and comparison.tuned[prompt.id].sizes["target"]
-    ]
-    compared: dict[str, Any] = {}
-    for which in WHICH:
-        compared |= {f"{which} {name}": value for name, value in models[which].items() if name != "name" and value}
-    compared |= {"prompts": f"{len(both)} of {study['prompts']}", "prompt format": settings["format"]}
-    return ReportContent(
-        title="Does tuning make the model lean on the instruction?",
-        base=models["base"]["label"],
-        tuned=models["tuned"]["label"],
-        verdict=comparison.verdict,
-        diff=comparison.diff,
-        compared=compared,
-        examples=examples[:EXAMPLES],
-        parameters=settings,
-        versions=study["versions"],
-        notes=comparison.notes,
-        created=study["created"],
-    )
-
-
-def _unfinished(comparison: Comparison) -> list[str]:
-    done, wanted = len(comparison.base), len(comparison.prompts)
-    missing = f"Only {done} of {wanted} prompts are finished; run the same comparison to go on."
-    return [] if done == wanted else [missing]
-
-
-def _coarse(comparison: Comparison) -> list[str]:
-    dtype = comparison.study["settings"].get("dtype", "float32")
-    if dtype not in ("float16", "bfloat16"):
-        return []
-    return [f"Computed in {dtype}, whose rounding moves the importance levels; quote figures of a float32 run."]
-
-
-def _empty(comparison: Comparison) -> list[str]:
-    notes = []
-    for which, side in (("base", comparison.base), ("tuned", comparison.tuned)):
-        empty = [id for id, result in side.items() if not result.sizes["target"]]
-        if empty:
-            shown = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
-            count = f"{len(empty)} of {len(side)} prompts"
-            notes.append(f"The {which} model gave an empty response to {count} (scored 0): {shown}.")
-    return notes
-
-
-def _cut(comparison: Comparison) -> list[str]:
-    notes = []
-    for which, side in (("base", comparison.base), ("tuned", comparison.tuned)):
-        cut = sum(result.attrs.get("finish") == "length" for result in side.values())
-        if cut:
-            length = comparison.study["settings"]["max_new_tokens"]
-            notes.append(
-                f"{cut} of {len(side)} responses of the {which} model did not end by themselves and were cut at "
-                f"{length} tokens (or at the model's context)."
-            )
-    return notes
+def _nothing(study: Mapping[str, Any], prompts: Sequence[Prompt], found: Mapping[str, Mapping[str, Any]]) -> str:
+    missing = []
+    if prompts:
+        done = f"base {len(found['base'])}, tuned {len(found['tuned'])} of {len(prompts)}"
+        missing.append(f"no prompt that both models have finished ({done})")
+    if layers_wanted(study):
+        missing.append("no layer of which both models have finished the word pairs")
+    return " and ".join(missing) or "no results"

@@ -4,18 +4,21 @@ study.json               what was asked: models with fingerprints, settings, ver
 prompts.jsonl            the prompts as the models read them
 attributions/base/*.nc   a file per prompt and model, written atomically when the prompt is finished
 attributions/tuned/*.nc
-tables/                  the comparison: Parquet and CSV tables, sensitivity.nc, profile.nc
+words/base/*.parquet     two files per layer and model (`word_layers`), written when the layer is finished
+words/tuned/*.parquet
+tables/                  the comparison: Parquet and CSV tables, netCDF arrays
 report.html              one offline page
 
-A study is the same when models (by fingerprint), prompts (by content) and the settings that results depend on are the
-same; then finished prompts are kept. A folder that holds anything else is refused, never overwritten.
+A study is the same when models (by fingerprint), prompts and words (by content) and the settings that results depend on
+are the same; then what is finished is kept. What was not asked for before is added (`parts`). A folder that holds
+anything else is refused, never overwritten.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,12 @@ from itlens.errors import StoreError
 from itlens.files import read_json, write_json
 from itlens.prompts import Prompt, load_prompts, save_prompts
 from itlens.store import load, save
+from itlens.study.parts import NEEDED, PARTS, WHICH, differences, joined, parts_of, without
 
-WHICH = ("base", "tuned")
 _PARTS = ".itlens-*.part"  # what an atomic write leaves when the program is killed in the middle of it
 _KNOWN: dict[str, type] = {"identity": dict, "models": dict, "settings": dict, "versions": dict, "notices": list}
 _KNOWN |= {"prompts": int, "created": str}
-_NAMED = {"models": {"base", "tuned"}, "settings": {"format", "max_new_tokens", "levels", "threshold", "p", "seed"}}
-_STUDY, _PROMPTS, _RESULTS, _TABLES, _REPORT = "study.json", "prompts.jsonl", "attributions", "tables", "report.html"
+_STUDY, _PROMPTS, _TABLES, _REPORT = "study.json", "prompts.jsonl", "tables", "report.html"
 
 
 class RunFolder:
@@ -48,7 +50,7 @@ class RunFolder:
     def result(self, which: str, number: int, prompt: Prompt) -> Path:
         """The file of one prompt's attribution; `number` counts prompts from 1."""
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", prompt.id).strip("-.")[:60]
-        return self.path / _RESULTS / which / f"{number:04d}-{readable or 'prompt'}.nc"
+        return self.path / PARTS["attribution"].folder / which / f"{number:04d}-{readable or 'prompt'}.nc"
 
     def finished(self, which: str, prompts: Sequence[Prompt]) -> dict[str, xr.Dataset]:
         """The results there are, by prompt id. A broken file counts as not there: its prompt is computed again."""
@@ -60,26 +62,43 @@ class RunFolder:
         return found
 
     @contextmanager
-    def opened(self, study: Mapping[str, Any], prompts: Sequence[Prompt], *, resume: bool) -> Iterator[None]:
-        """Write what is asked; when the block fails before any result is finished, take away what was made here.
+    def opened(
+        self, asked: Mapping[str, Any], prompts: Sequence[Prompt] | None, *, resume: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Write what is asked and give the study, with the parts that the folder had before.
 
-        Raises StoreError for a file, for a folder of other things, and for another study's results.
+        prompts: None where none are asked for. When the block fails before any result is finished, what was made here
+        is taken away. Raises StoreError for a file, for a folder of other things, and for another study's results.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not _exists(folder)]
-        self._refuse_foreign(study["identity"])
+        self._refuse_foreign(asked["identity"])
         if not resume:
-            self._clear()
+            self._clear(parts_of(asked["identity"]))
+        held = self._held()
+        study = joined(held, asked) if held else dict(asked)
         try:
             write_json(self.study, study)
-            save_prompts(prompts, self.prompts)
-            yield
+            if prompts is not None:
+                save_prompts(prompts, self.prompts)
+            yield study
         except BaseException:
             with suppress(OSError, StoreError):
-                if not any((self.path / _RESULTS).rglob("*.nc")):
-                    self._clear()
+                if not self.with_results():
+                    self._clear(PARTS)
                     for folder in made:
                         folder.rmdir()
             raise
+
+    def with_results(self) -> list[str]:
+        """The parts that have a result of some kind, of either model."""
+        return [name for name, part in PARTS.items() if any((self.path / part.folder).glob(part.results))]
+
+    def _held(self) -> dict[str, Any] | None:
+        """The study of this folder, as far as it has results; None where there is none."""
+        held = read_json(self.study) if self.study.exists() else None
+        if held is None or not _is_study(held):
+            return None
+        return without(held, set(PARTS) - set(self.with_results()))
 
     def _refuse_foreign(self, identity: Mapping[str, Any]) -> None:
         if not _exists(self.path):
@@ -99,25 +118,25 @@ class RunFolder:
         held = held.get("identity") if isinstance(held, dict) else None
         if not isinstance(held, dict):
             raise StoreError(f"{self.study} is not a study of itlens; give an empty or new folder for the results.")
-        other = [
-            f"{name}: {held.get(name)!r} there, {identity.get(name)!r} here"
-            for name in {**identity, **held}
-            if held.get(name) != identity.get(name)
-        ]
+        empty = set(PARTS) - set(self.with_results())
+        other = differences(without({"identity": held, "settings": {}}, empty)["identity"], identity)
         if other:
             raise StoreError(
                 f"{self.path} holds the results of another study ({'; '.join(other[:3])}); give another folder, or "
                 "delete this one."
             )
 
-    def _clear(self) -> None:
-        """Delete what a study wrote, and nothing else."""
+    def _clear(self, parts: Collection[str]) -> None:
+        """Delete the results of these parts and what was made of them, and the study when nothing is left of it."""
         try:
-            for path in (self.study, self.prompts, self.report, *self.path.glob(_PARTS)):
-                path.unlink(missing_ok=True)
-            for folder in (self.path / _RESULTS, self.tables):
+            for folder in (self.tables, *(self.path / PARTS[name].folder for name in parts)):
                 if folder.exists():
                     shutil.rmtree(folder)
+            for path in (self.report, *self.path.glob(_PARTS)):
+                path.unlink(missing_ok=True)
+            if not self.with_results():
+                self.study.unlink(missing_ok=True)
+                self.prompts.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(
                 f"Cannot delete {error.filename or self.path} ({error.strerror}); change its rights, or give another "
@@ -155,7 +174,9 @@ def _is_study(study: Any) -> bool:
     return (
         isinstance(study, dict)
         and all(isinstance(study.get(name), kind) for name, kind in _KNOWN.items())
-        and all(names <= set(study[name]) for name, names in _NAMED.items())
+        and set(WHICH) <= set(study["models"])
+        and bool(parts_of(study["identity"]))
+        and all(NEEDED[name] <= set(study["settings"]) for name in parts_of(study["identity"]))
         and all(isinstance(side, dict) and {"label", "name"} <= set(side) for side in study["models"].values())
     )
 

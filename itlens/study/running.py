@@ -1,32 +1,33 @@
-"""`compare`: the same prompts through a base and a tuned model, one model in memory at a time, into a run folder.
+"""`compare`: the same questions to a base and a tuned model, one model in memory at a time, into a run folder.
 
-1. Check everything that can be checked without weights: probes, prompts, formats, shapes and tokenizers of the pair,
-lengths, the folder. 2. For each model in turn: attribute the prompts that are not finished yet, and write each when it
-is done. 3. Compare, write tables and report.
+1. Check everything that can be checked without weights: probes, prompts, words, shapes and tokenizers of the pair,
+lengths, the folder. 2. For each model in turn: attribute the prompts and probe the layers that are not finished yet,
+and write each when it is done. 3. Compare, write tables and report.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
+from typing import Any, TypeAlias
 
 from itlens.models import ModelPair, load_pair
 from itlens.models.compatibility import PairReport, Side, compare_sides
-from itlens.probes.attribution import attribute
 from itlens.progress import Reporter, reporter
 from itlens.prompts import Prompt
 from itlens.provenance import provenance, short_name
-from itlens.study.asked import asked_prompts, refuse_long, refuse_unknown
-from itlens.study.comparison import Comparison, compared, write_outcome
-from itlens.study.folder import WHICH, RunFolder, save_result
+from itlens.study.asked import asked_probes, refuse_unknown
+from itlens.study.attention_runs import AttentionRuns
+from itlens.study.attribution_runs import AttributionRuns
+from itlens.study.comparison import Comparison, compared
+from itlens.study.folder import RunFolder
+from itlens.study.outcome import write_outcome
+from itlens.study.parts import WHICH
 from itlens.study.ranges import refuse_numbers
+from itlens.vocabulary import Vocabulary, WordVectors
+
+Runs: TypeAlias = AttributionRuns | AttentionRuns
 
 
 def compare(
@@ -50,94 +51,100 @@ def compare(
     levels: int = 10,
     threshold: int = 7,
     p: float = 4,
+    vocabulary: str | Path | Vocabulary = "builtin",
+    vectors: str | Path | WordVectors = "builtin",
+    top_k: int = 100,
     seed: int = 0,
     progress: bool = True,
     **load: Any,
 ) -> Comparison:
-    """Compare a pre-trained model with its tuned self on prompts, into a run folder with tables and `report.html`.
+    """Compare a pre-trained model with its tuned self, into a run folder with tables and `report.html`.
 
     base, tuned: whatever `load_model` takes; adapter: merged into the tuned model (tuned may then be left out).
-    prompts: "builtin", "demo", a JSONL or TSV file, or Prompts; every prompt needs an instruction. A prompt's own
-    `response` is used where it has one, else each model answers greedily with at most `max_new_tokens` tokens.
-    probes: "all" or "attribution". out: a new folder, or that of the same study, whose finished prompts are kept
-    (resume=False computes them again). format: "raw", "chat" (the tuned tokenizer's template, for both models) or a
-    text with {prompt}. labels: how to call the two. levels, threshold, p: of the importance density. load: further
-    arguments of `load_model` (device, dtype, backend, tokenizer, trust_remote_code, revision, check).
+    probes: "attribution" (what each prompt token does for the response), "attention" (which words each head relates;
+    needs no prompts), a list, or "all". out: a new folder, or that of the same study, where everything finished is kept
+    (resume=False computes it again) and a probe that was left out can be added. labels: how to call the two models.
 
-    Ctrl-C keeps every finished prompt. Raises a subclass of ItlensError for anything wrong with the input.
+    prompts: "builtin", "demo", a JSONL or TSV file, or Prompts; every prompt needs an instruction. A prompt's own
+    `response` is used where it has one, else each model answers greedily with at most `max_new_tokens` tokens. format:
+    "raw", "chat" (the tuned tokenizer's template, for both models) or a text with {prompt}. levels, threshold, p: of
+    the importance density.
+
+    vocabulary: the words that heads may relate: "builtin", a text or TSV file, or a Vocabulary. vectors: tell which of
+    them are related: "builtin", a file, or WordVectors. top_k: words per head dimension, as queries and as keys.
+
+    load: further arguments of `load_model` (device, dtype, backend, tokenizer, trust_remote_code, revision, check).
+
+    Ctrl-C keeps every finished prompt and layer. Raises a subclass of ItlensError for anything wrong with the input.
     """
-    refuse_unknown(probes, executor, method, objective, labels)
+    named = asked_probes(probes)
+    refuse_unknown(executor, method, objective, labels)
     refuse_numbers(levels=levels, threshold=threshold, p=p, seed=seed, limit=limit)
-    refuse_numbers(max_new_tokens=max_new_tokens, batch_size=batch_size)
+    refuse_numbers(max_new_tokens=max_new_tokens, batch_size=batch_size, top_k=top_k)
     pair = load_pair(base, tuned, adapter=adapter, **load)
     sides = {which: pair.side(which) for which in WHICH}
     checked = compare_sides(sides["base"], sides["tuned"])
-    asked = asked_prompts(prompts, limit, format, sides["tuned"].tokenizer)
-    refuse_long(asked, sides, prepend_bos)
+    runs: list[Runs] = []
+    if "attribution" in named:
+        options = {"method": method, "objective": objective, "max_new_tokens": max_new_tokens}
+        options |= {"batch_size": batch_size, "prepend_bos": prepend_bos}
+        scoring = {"levels": levels, "threshold": threshold, "p": p}
+        runs.append(AttributionRuns.of(prompts, limit, format, sides, options, scoring))
+    if "attention" in named:
+        runs.append(AttentionRuns.of(vocabulary, vectors, top_k, sides))
     pair.check_files()
-    results = {"format": format, "max_new_tokens": max_new_tokens, "method": method, "objective": objective}
-    results |= {"prepend_bos": "" if prepend_bos is None else prepend_bos, **_shown(load)}
-    scoring = {"levels": levels, "threshold": threshold, "p": p, "seed": seed}
-    study = _study(sides, labels, checked, asked, results, scoring, adapter)
+    asked = next((run for run in runs if isinstance(run, AttributionRuns)), None)
+    prompts_asked = asked.prompts if asked else None
+    study = _study(sides, labels, checked, runs, {"seed": seed, **_shown(load)}, adapter)
     folder = RunFolder(out)
-    options = {
-        "method": method,
-        "objective": objective,
-        "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
-        "prepend_bos": prepend_bos,
-    }
-    with folder.opened(study, asked, resume=resume), reporter(progress) as tell:
-        found = {which: _run(pair, which, asked, folder, options, tell) for which in WHICH}
-    comparison = compared(folder, study, asked, found["base"], found["tuned"])
+    with folder.opened(study, prompts_asked, resume=resume) as whole, reporter(progress) as tell:
+        for which in WHICH:
+            _run(pair, which, runs, folder, tell)
+    comparison = compared(folder, whole, prompts_asked, asked.found if asked else None)
     write_outcome(comparison)
     return comparison
 
 
-def _run(
-    pair: ModelPair, which: str, prompts: Sequence[Prompt], folder: RunFolder, options: dict[str, Any], tell: Reporter
-) -> dict[str, xr.Dataset]:
-    """Attribute the prompts that are not finished; a model that has nothing to do is not loaded."""
-    finished = folder.finished(which, prompts)
-    todo = [(number, prompt) for number, prompt in enumerate(prompts, start=1) if prompt.id not in finished]
-    tell.start(which, len(finished), len(prompts))
-    if not todo:
-        return finished
+def _run(pair: ModelPair, which: str, runs: Sequence[Runs], folder: RunFolder, tell: Reporter) -> None:
+    """Do what is not finished for one model; a model that has nothing to do is not loaded."""
+    todo = [(run, run.unfinished(folder, which)) for run in runs]  # also reads what is finished
+    everything, left = sum(run.units(which) for run in runs), sum(len(numbers) for _, numbers in todo)
+    tell.start(which, everything - left, everything)
+    if not left:
+        return
     model = pair.base if which == "base" else pair.tuned
-    for number, prompt in todo:
-        result = attribute(model, prompt, progress=False, **options)
-        finished[prompt.id] = save_result(result, folder.result(which, number, prompt))
-        tell.advance(which)
+    for run, numbers in todo:
+        for _ in run.run(model, folder, which, numbers) if numbers else ():
+            tell.advance(which)
     del model
     pair.release(which)
-    return {prompt.id: finished[prompt.id] for prompt in prompts}
 
 
 def _study(
-    sides: dict[str, Side],
+    sides: Mapping[str, Side],
     labels: tuple[str, str] | None,
     checked: PairReport,
-    prompts: Sequence[Prompt],
-    results: dict[str, Any],
-    scoring: dict[str, Any],
+    runs: Sequence[Runs],
+    common: Mapping[str, Any],
     adapter: str | Path | None,
 ) -> dict[str, Any]:
     """What study.json holds."""
-    content = json.dumps([asdict(prompt) for prompt in prompts], sort_keys=True, default=str)
     own = (short_name(sides["base"].name), _tuned_label(sides["tuned"], adapter))
     named = dict(zip(WHICH, labels or own, strict=True))
     models = {
         which: {"label": named[which], "name": side.name, "revision": side.revision, **side.facts}
         for which, side in sides.items()
     }
-    marks = {f"{which} model": side.revision for which, side in sides.items()}
-    digest = hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    identity: dict[str, Any] = {f"{which} model": side.revision for which, side in sides.items()}
+    settings: dict[str, Any] = {}
+    for run in runs:
+        identity, settings = identity | run.identity, settings | run.settings
     versions = {name: value for name, value in provenance("compare").items() if name.endswith("_version")}
     return {
-        "identity": {**marks, "prompts": f"{len(prompts)} (sha256 {digest})", **results},
+        "identity": identity | {name: value for name, value in common.items() if name != "seed"},
         "models": models,
-        "prompts": len(prompts),
-        "settings": results | scoring,
+        "prompts": next((run.units("base") for run in runs if isinstance(run, AttributionRuns)), 0),
+        "settings": {**settings, **common},
         "notices": list(checked.notices),
         "versions": {name.removesuffix("_version"): value for name, value in versions.items()},
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

@@ -1,24 +1,30 @@
 """Views: functions of results that return what Jupyter displays; they never compute, show or write.
 
-Figures (plotly.graph_objects.Figure): `scores`, `groups`, `profile`, `sensitivity`, `heatmap`. Token views (offline
-HTML): `tokens`, `token_pair`. The page of a whole comparison: `report`.
+Figures (plotly.graph_objects.Figure): `scores`, `groups`, `profile`, `sensitivity`, `heatmap` of attribution, `heads`,
+`verbs` of attention. Offline HTML: `tokens`, `token_pair`, `word_pairs`. The page of a whole comparison: `report`.
 """
 
 from __future__ import annotations
 
 from itlens.views.curve_charts import profile, sensitivity
+from itlens.views.head_map import heads
 from itlens.views.map_chart import heatmap
+from itlens.views.pair_table import PairTable, word_pairs
 from itlens.views.prompt_charts import groups, scores
-from itlens.views.report_content import Example, ReportContent
+from itlens.views.report_content import Example, ReportContent, WordContent
 from itlens.views.report_page import Report, report
 from itlens.views.token_view import TokenView, token_pair, tokens
+from itlens.views.verb_bars import verbs
 
 __all__ = [
     "Example",
+    "PairTable",
     "Report",
     "ReportContent",
     "TokenView",
+    "WordContent",
     "groups",
+    "heads",
     "heatmap",
     "profile",
     "report",
@@ -26,4 +32,6 @@ __all__ = [
     "sensitivity",
     "token_pair",
     "tokens",
+    "verbs",
+    "word_pairs",
 ]

@@ -24,6 +24,29 @@ def number(value: object, decimals: int = 3, *, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def rounded(value: object, decimals: int = 1, *, sign: bool = False) -> str:
+    """`value` with `decimals` decimals, also where that makes it zero: for counts and shares, not for effects."""
+    x = _float(value)
+    return NOTHING if x is None else number(round(x, decimals) + 0.0, decimals, sign=sign)
+
+
+def percent(value: object, decimals: int = 1, *, sign: bool = False) -> str:
+    """A share (0 to 1) in per cent, without the unit."""
+    x = _float(value)
+    return NOTHING if x is None else rounded(100 * x, decimals, sign=sign)
+
+
+def percent_range(low: object, high: object) -> str:
+    """An interval of differences of shares, in points: `[−1.7, +20.3]`, or a dash."""
+    return rounded_range(*(100 * x if (x := _float(end)) is not None else None for end in (low, high)))
+
+
+def rounded_range(low: object, high: object) -> str:
+    """`[−0.4, +5.0]`, each end rounded to a decimal, or a dash."""
+    ends = [_float(low), _float(high)]
+    return NOTHING if None in ends else f"[{', '.join(rounded(end, sign=True) for end in ends)}]"
+
+
 def p_value(value: object) -> str:
     """A p-value: `< 0.001`, else two significant digits up to three decimals; a dash when there was no test."""
     p = _float(value)

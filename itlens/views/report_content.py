@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError
@@ -22,41 +23,77 @@ class Example:
 
 
 @dataclass(frozen=True)
+class WordContent:
+    """The attention part of a report: what each head relates, before and after tuning.
+
+    diff: of itlens.diff.word_pairs. changes: of itlens.diff.pair_changes. moved: of itlens.diff.moved_heads. base,
+    tuned: word pairs of both models (itlens.qk_word_pairs); only the moved heads' rows need be there. verdict: the
+    answer in one or two sentences. copying: layer, head and copying, or base_copying and tuned_copying; may be None.
+    """
+
+    diff: xr.Dataset
+    changes: pd.DataFrame
+    moved: pd.DataFrame
+    base: pd.DataFrame
+    tuned: pd.DataFrame
+    verdict: str
+    copying: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything a report shows; all text is plain text.
 
     title: the page's heading. base, tuned: the models' names. verdict: one or two sentences. diff: an AttributionDiff
-    (prompts, groups, equal_length, regression, sensitivity, profile, ratings; each may be None). compared: facts
-    ("precision": "float32"). examples: a few prompts, shown side by side. parameters: of the run; levels, threshold
-    and p are also those of the token views, and mark the default in the sensitivity map. versions: of the packages.
-    notes: warnings, shown at the top. created: when, as it is to be printed.
+    (prompts, groups, equal_length, regression, sensitivity, profile, ratings; each may be None), or None without
+    attribution. words: the attention part, or None. compared: facts ("precision": "float32"). examples: a few prompts,
+    shown side by side. parameters: of the run; levels, threshold and p are also those of the token views, and mark the
+    default in the sensitivity map. versions: of the packages. notes: warnings, shown at the top. created: when, as it
+    is to be printed.
     """
 
     title: str
     base: str
     tuned: str
     verdict: str
-    diff: Any
+    diff: Any = None
     compared: Mapping[str, Any] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     created: str = ""
+    words: WordContent | None = None
 
 
 def as_content(content: object) -> ReportContent:
     """`content` itself, or one made from a mapping of the same fields."""
     if isinstance(content, ReportContent):
-        return content
+        return _with_something(content)
     if not isinstance(content, Mapping):
         raise ResultError(
             f"views.report got a {type(content).__name__}: pass a ReportContent, or a mapping of its fields."
         )
     known = {f.name for f in fields(ReportContent)}
-    required = {"title", "base", "tuned", "verdict", "diff"}
+    required = {"title", "base", "tuned", "verdict"}
     if wrong := sorted(map(str, set(content) - known)):
         raise ResultError(f"views.report does not know {', '.join(wrong)}: the fields are {', '.join(sorted(known))}.")
     if missing := sorted(required - set(content)):
         raise ResultError(f"views.report needs {', '.join(missing)}, and got {', '.join(sorted(map(str, content)))}.")
-    return ReportContent(**content)
+    return _with_something(ReportContent(**content))
+
+
+def _with_something(content: ReportContent) -> ReportContent:
+    if content.diff is None and content.words is None:
+        raise ResultError(
+            "views.report got neither diff nor words: give an AttributionDiff as diff, a WordContent as words, or both."
+        )
+    if content.words is not None and not isinstance(content.words, WordContent):
+        raise ResultError(f"views.report got a {type(content.words).__name__} as words: pass a views.WordContent.")
+    return content
+
+
+def settings(content: ReportContent) -> tuple[int, int, float]:
+    """Levels, threshold and power of the run (METHODS: L, b, p), the paper's where the parameters do not say."""
+    given = content.parameters
+    return int(given.get("levels", 10)), int(given.get("threshold", 7)), float(given.get("p", 4))

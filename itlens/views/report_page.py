@@ -1,7 +1,8 @@
 """The report: one HTML page that shows what was compared, what came out, and how sure that is (`report`).
 
-The sections follow a reader's questions: what is the answer, for which prompts, along the response, would it hold
-under other choices, what does it look like on single prompts, what do the words mean, what was run.
+The sections follow a reader's questions. Of attribution: for which prompts, along the response, would it hold under
+other choices, what does it look like on single prompts. Of attention: which verbs, which heads, which words. Then: what
+do the words mean, what was run. A report has the sections of what was measured.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import Any
 
 from itlens.views import page, text
 from itlens.views.report_content import ReportContent, as_content
-from itlens.views.report_parts import examples, hero, notes, results, robustness, run, section, settings, summary
+from itlens.views.report_hero import hero
+from itlens.views.report_layout import section
+from itlens.views.report_parts import attribution, notes, run, summary
 from itlens.views.report_terms import terms
+from itlens.views.report_words import attention
 
 
 @dataclass(frozen=True)
@@ -26,23 +30,25 @@ class Report:
     @cached_property
     def html(self) -> str:
         """The complete page: no network, light and dark, for screen and paper."""
-        content, (levels, threshold, p) = self.content, settings(self.content)
+        content = self.content
         body = "".join(
             (
                 '<div class="bar"><b>itlens</b> report<button type="button" class="theme">Dark</button></div><main>',
                 hero(content),
                 notes(content),
-                results(content),
-                robustness(content, threshold, p),
-                examples(content, levels, threshold, p),
+                attribution(content),
+                attention(content),
                 section("methods"),
-                terms(levels, threshold, p),
+                terms(content),
                 run(content),
                 f"</main><footer>{_footer(content)}</footer>",
             )
         )
-        scripts = [page.plotly(), page.circuitsvis(), page.asset("tokens.js"), page.asset("report.js")]
-        return page.page(content.title, body, styles=("page.css", "tokens.css"), scripts=scripts)
+        scripts = [page.asset("report.js")]
+        if content.diff is not None:
+            scripts = [page.circuitsvis(), page.asset("tokens.js"), *scripts]
+        styles = ("page.css", "tokens.css", "pairs.css")
+        return page.page(content.title, body, styles=styles, scripts=[page.plotly(), *scripts])
 
     def _repr_html_(self) -> str:
         return summary(self.content)

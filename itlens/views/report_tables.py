@@ -91,6 +91,12 @@ PROMPTS = (
 )
 
 
+def filled(diff: Any, name: str) -> pd.DataFrame | None:
+    """The table `name` of a diff, or None when there is none or it has no rows."""
+    data = getattr(diff, name, None)
+    return None if data is None or not len(data) else data
+
+
 def table(data: pd.DataFrame, columns: Sequence[Column], *, sortable: bool = False) -> str:
     """`data` as a table with `columns`, without those that the data does not have."""
     rows: list[Any] = data.to_dict("records")

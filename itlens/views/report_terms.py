@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from itlens.views import text
+from itlens.views.report_content import ReportContent, settings
 
-_SOURCE = (
-    "After Wu et al., From Language Modeling to Instruction Following, NAACL 2024 (arXiv 2310.00492). Attribution says "
-    "what a small change of an input would do to the output; it is evidence about the model, not its reasons."
+_SOURCE = "After Wu et al., From Language Modeling to Instruction Following, NAACL 2024 (arXiv 2310.00492)."
+_ATTRIBUTION_LIMIT = (
+    " Attribution says what a small change of an input would do to the output; it is evidence about the model, not its "
+    "reasons."
 )
 
 
-def terms(levels: int, threshold: int, p: float) -> str:
-    """Definitions of the words on the page, for these settings of the method."""
-    body = "".join(
-        f"<div><h3>{text.html(name)}</h3><p>{text.html(words)}</p></div>"
-        for name, words in _definitions(levels, threshold, p).items()
-    )
-    return f'<div class="card"><div class="terms">{body}</div><p class="sub source">{text.html(_SOURCE)}</p></div>'
+def terms(content: ReportContent) -> str:
+    """Definitions of the words on the page, for the parts that it has and the settings of the method."""
+    found: dict[str, str] = {}
+    if content.diff is not None:
+        found |= _attribution(*settings(content))
+    if content.words is not None:
+        attrs = content.words.diff.attrs
+        found |= _attention(attrs.get("top_k", 100), attrs.get("deviations", 1.96), attrs.get("min_dims", 2))
+    body = "".join(f"<div><h3>{text.html(name)}</h3><p>{text.html(words)}</p></div>" for name, words in found.items())
+    source = _SOURCE + (_ATTRIBUTION_LIMIT if content.diff is not None else "")
+    return f'<div class="card"><div class="terms">{body}</div><p class="sub source">{text.html(source)}</p></div>'
 
 
-def _definitions(levels: int, threshold: int, p: float) -> dict[str, str]:
+def _attribution(levels: int, threshold: int, p: float) -> dict[str, str]:
     return {
         "Attribution": "How much a prompt token pushes the model to write a response token. It is the gradient of "
         "the response token's objective (its probability, unless the parameters say otherwise) with respect to the "
@@ -36,4 +42,36 @@ def _definitions(levels: int, threshold: int, p: float) -> dict[str, str]:
         "correction allows for the number of groups. d_z is the mean of the differences over their standard deviation.",
         "p Welch": "The test of the original paper: unpaired, one-sided (tuned above base). It ignores that both "
         "models saw the same prompts, and is shown for comparison only.",
+    }
+
+
+def _attention(top_k: int, deviations: float, min_dims: int) -> dict[str, str]:
+    return {
+        "Head dimension": "A head compares queries with keys as the sum over its dimensions (the columns of W_Q and "
+        "W_K). Each is read by itself here: which words does it answer to as a query, and which as a key? L5H3 is head "
+        "3 of layer 5, both counted from 0.",
+        "Word pair": f"A query word and a key word that are both among the {top_k} strongest words of one head "
+        "dimension, push it in the same direction (unless the settings say otherwise), and are related. Words enter as "
+        "the model's own input embeddings, with the norm's gain before attention; no position is applied.",
+        "Related": f"The cosine of the two words' vectors, which do not come from the models, lies above the mean plus "
+        f"{deviations:g} standard deviations of the cosines of each of the two words with frequent words, and above 0.",
+        "Energy": "Of a dimension: the squares of all words' query and key activations, summed. Of a pair: query times "
+        "key activation, summed over the dimensions that hold it. Pairs stand in the order of relatedness times "
+        "energy.",
+        "Overlap, gained, lost": "Over all dimensions of a head, each ordered pair counted once: pairs in both models "
+        "(kept), only in the tuned (gained), only in the base (lost). Overlap is kept divided by all three.",
+        "Repeated pair": f"A pair, in either order and in lower case, that stands in at least {min_dims} dimensions of "
+        "a head. A verb's count is the number of a head's repeated pairs that hold it.",
+        "Share of changed heads": "For a verb: among the heads where tuning changed its count, the share where it "
+        "rose. 50 % means no direction. The paper compares its mean over instruction verbs with that over general "
+        "verbs.",
+        "Permutation p": "The larger p of two nulls. Random verb sets: as many verbs as there are instruction verbs, "
+        "drawn among verbs as frequent and as often in pairs, and scored in the same way. Swapped models: base and "
+        "tuned exchanged in random heads (for a single head, in random dimensions), since related verbs change "
+        "together and Welch's test, which takes them for independent, can be far too sure. Benjamini-Hochberg's "
+        "correction allows for the number of heads.",
+        "What word pairs do not show": "They are read from weights, on single words and without context: above the "
+        "first layer a head reads what earlier layers wrote, not embeddings. They cover queries and keys, not what a "
+        "head moves. They say what a head could bring together, not that it does so on a text, nor that it matters for "
+        "the output.",
     }

@@ -18,6 +18,8 @@ BASE_BAND, TUNED_BAND = "rgba(213,94,0,0.18)", "rgba(36,121,194,0.18)"
 DIVERGING = [[0.0, "#b34700"], [0.25, "#ee9b62"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]
 SIGNED = [[0.0, "#6c3483"], [0.25, "#b98bcc"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]
 SEQUENTIAL = [[0.0, "#f3f3f1"], [0.5, "#78b0e0"], [1.0, "#0d3f70"]]
+SEQUENTIAL_BASE = [[0.0, "#f3f3f1"], [0.5, "#ee9b62"], [1.0, "#8a3600"]]
+SEQUENTIAL_NEUTRAL = [[0.0, "#f3f3f1"], [0.5, "#9aa7ad"], [1.0, "#2f3d45"]]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 TEXT, GRID = "#7b828c", "rgba(128,134,142,0.25)"
 

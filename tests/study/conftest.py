@@ -20,6 +20,8 @@ def pair_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def finished(pair_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """An uninterrupted run of six prompts; tests read it and never write into its folder."""
+    """An uninterrupted run of six prompts, attribution only; tests read it and never write into its folder."""
     out = tmp_path_factory.mktemp("study-finished") / "deep" / "run"
-    return itlens.compare(*pair_folders, six_prompts(), out=out, max_new_tokens=NEW_TOKENS, seed=3)
+    return itlens.compare(
+        *pair_folders, six_prompts(), out=out, max_new_tokens=NEW_TOKENS, seed=3, probes="attribution"
+    )

@@ -13,7 +13,7 @@ import xarray as xr
 
 from itlens.models import pair as pair_module
 from itlens.prompts import Prompt
-from itlens.study import Comparison, running
+from itlens.study import Comparison, attribution_runs
 
 NEW_TOKENS = 4
 _WORDS = ("cat", "dog", "horse", "mouse", "apple", "pear")
@@ -65,7 +65,7 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None, error: Any = None) -> None:
         self.attributed: list[tuple[str, str]] = []
         self.loaded: list[str] = []
-        attribute, load_model = running.attribute, pair_module.load_model
+        attribute, load_model = attribution_runs.attribute, pair_module.load_model
 
         def counted_attribute(model: Any, prompt: Prompt, **options: Any) -> xr.Dataset:
             if stop_at is not None and len(self.attributed) == stop_at:
@@ -78,5 +78,5 @@ class Counted:
             self.loaded.append(Path(name).name)
             return load_model(name, **options)
 
-        monkeypatch.setattr(running, "attribute", counted_attribute)
+        monkeypatch.setattr(attribution_runs, "attribute", counted_attribute)
         monkeypatch.setattr(pair_module, "load_model", counted_load)

@@ -15,7 +15,7 @@ import xarray as xr
 
 import itlens
 from itlens.models import pair as pair_module
-from itlens.study import Comparison, open_comparison, running
+from itlens.study import Comparison, attention_runs, attribution_runs, open_comparison
 from tests.study.runs import NEW_TOKENS, copied, result_files, same_results, same_tables, six_prompts
 from tests.tiny import tiny_folder, tiny_tokenizer
 
@@ -79,7 +79,7 @@ def test_a_folder_opens_again_as_the_same_comparison(finished: Comparison) -> No
 def test_given_and_empty_responses(pair_folders: tuple[Path, Path], tmp_path: Path) -> None:
     given = [p.replace(response=" Le chat dort.") for p in six_prompts()[:3]]
     given.append(six_prompts()[3].replace(response=""))
-    found = itlens.compare(*pair_folders, given, out=tmp_path / "run")
+    found = itlens.compare(*pair_folders, given, out=tmp_path / "run", probes="attribution")
     for side in (found.base, found.tuned):
         assert [side[f"p{n}"].attrs["response_text"] for n in range(1, 5)] == [" Le chat dort."] * 3 + [""]
         assert [side[f"p{n}"].attrs["finish"] for n in range(1, 5)] == ["given"] * 3 + ["empty"]
@@ -97,7 +97,8 @@ def test_one_model_is_in_memory_at_a_time(
 ) -> None:
     held: list[weakref.ref[Any]] = []
     alive: list[int] = []
-    load_model, attribute = pair_module.load_model, running.attribute
+    load_model, attribute = pair_module.load_model, attribution_runs.attribute
+    qk_layers, probed = attention_runs.qk_layers, []
 
     @wraps(load_model)
     def counted_load(name: Any, **options: Any) -> Any:
@@ -112,10 +113,18 @@ def test_one_model_is_in_memory_at_a_time(
         return attribute(model, prompt, **options)
 
     monkeypatch.setattr(pair_module, "load_model", counted_load)
-    monkeypatch.setattr(running, "attribute", checked_attribute)
+
+    def checked_layers(model: Any, *args: Any, **options: Any) -> Any:
+        assert [ref() for ref in held if ref() is not None] == [model]
+        for found in qk_layers(model, *args, **options):
+            probed.append(found.layer)
+            yield found
+
+    monkeypatch.setattr(attribution_runs, "attribute", checked_attribute)
+    monkeypatch.setattr(attention_runs, "qk_layers", checked_layers)
     itlens.compare(*pair_folders, six_prompts()[:2], out=tmp_path / "run", max_new_tokens=2)
     gc.collect()
-    assert alive == [0, 0] and [ref() for ref in held] == [None, None]
+    assert alive == [0, 0] and [ref() for ref in held] == [None, None] and probed == [0, 1, 0, 1]
 
 
 def test_chat_uses_the_template_of_the_tuned_tokenizer_for_both(tmp_path: Path) -> None:
@@ -123,7 +132,9 @@ def test_chat_uses_the_template_of_the_tuned_tokenizer_for_both(tmp_path: Path) 
         tiny_folder(tmp_path / name, "llama", seed=seed, tokenizer=tiny_tokenizer(chat_template=template))
         for seed, (name, template) in enumerate((("base", OTHER_CHAT), ("tuned", CHAT)))
     ]
-    found = itlens.compare(*folders, six_prompts()[:2], out=tmp_path / "run", format="chat", max_new_tokens=2)
+    found = itlens.compare(
+        *folders, six_prompts()[:2], out=tmp_path / "run", format="chat", max_new_tokens=2, probes="attribution"
+    )
     for side in (found.base, found.tuned):
         assert side["p1"].attrs["prompt_text"] == "[user] Translate the word: cat.\n[assistant]"
     assert found.prompts[0].span_text("instruction") == ["Translate the word"]
@@ -139,6 +150,7 @@ def test_labels_and_a_format_of_ones_own(pair_folders: tuple[Path, Path], tmp_pa
         out=tmp_path / "run",
         format="Task: {prompt} =>",
         labels=("A <b>", "B"),
+        probes="attribution",
         max_new_tokens=2,
     )
     assert found.base["p1"].attrs["prompt_text"] == "Task: Translate the word: cat. =>"
@@ -149,7 +161,9 @@ def test_labels_and_a_format_of_ones_own(pair_folders: tuple[Path, Path], tmp_pa
 
 def test_loaded_models_are_compared_too(pair_folders: tuple[Path, Path], finished: Comparison, tmp_path: Path) -> None:
     models = [itlens.load_model(folder) for folder in pair_folders]
-    found = itlens.compare(*models, six_prompts(), out=tmp_path / "run", max_new_tokens=NEW_TOKENS, seed=3)
+    found = itlens.compare(
+        *models, six_prompts(), out=tmp_path / "run", max_new_tokens=NEW_TOKENS, seed=3, probes="attribution"
+    )
     same_tables(found, finished)
 
 

@@ -35,7 +35,14 @@ def test_the_planted_ratio_is_that_of_hugging_faces_attention() -> None:
 
 
 def test_a_tuned_model_that_reads_the_instruction_more_is_reported_so(halves: dict[str, Path], tmp_path: Path) -> None:
-    found = itlens.compare(halves["even"], halves["leaning"], planted_prompts(), out=tmp_path / "run", max_new_tokens=8)
+    found = itlens.compare(
+        halves["even"],
+        halves["leaning"],
+        planted_prompts(),
+        out=tmp_path / "run",
+        max_new_tokens=8,
+        probes="attribution",
+    )
     row = found.diff.groups.iloc[0]
     assert found.verdict.startswith("The tuned model leans more on the instruction than the base")
     assert "but not" not in found.verdict and "it holds at equal response length" in found.verdict
@@ -47,7 +54,9 @@ def test_a_tuned_model_that_reads_the_instruction_more_is_reported_so(halves: di
 
 def test_the_reversed_pair_leans_less(halves: dict[str, Path], tmp_path: Path) -> None:
     asked = planted_prompts()[::2]
-    found = itlens.compare(halves["leaning"], halves["even"], asked, out=tmp_path / "run", max_new_tokens=8)
+    found = itlens.compare(
+        halves["leaning"], halves["even"], asked, out=tmp_path / "run", max_new_tokens=8, probes="attribution"
+    )
     row = found.diff.groups.iloc[0]
     assert found.verdict.startswith("The tuned model leans less on the instruction than the base")
     assert row["p_paired"] < 0.05 and row["ci_high"] < 0 and row["p_welch"] > 0.95
@@ -55,7 +64,9 @@ def test_the_reversed_pair_leans_less(halves: dict[str, Path], tmp_path: Path) -
 
 def test_an_identical_pair_differs_in_nothing(halves: dict[str, Path], tmp_path: Path) -> None:
     asked = planted_prompts()[1::2]
-    found = itlens.compare(halves["leaning"], halves["leaning"], asked, out=tmp_path / "run", max_new_tokens=8)
+    found = itlens.compare(
+        halves["leaning"], halves["leaning"], asked, out=tmp_path / "run", max_new_tokens=8, probes="attribution"
+    )
     assert "no difference" in found.verdict and "leans more" not in found.verdict and "leans less" not in found.verdict
     assert (found.diff.prompts["difference"] == 0).all() and (found.diff.sensitivity.difference == 0).all()
     for table in (found.diff.groups, found.diff.equal_length):
@@ -67,7 +78,9 @@ def test_an_identical_pair_differs_in_nothing(halves: dict[str, Path], tmp_path:
 
 def test_a_tuned_model_that_says_nothing_scores_0_and_that_is_said(halves: dict[str, Path], tmp_path: Path) -> None:
     silent = planted_folder(tmp_path / "silent", RATIO, silent=True)
-    found = itlens.compare(halves["even"], silent, planted_prompts()[:6], out=tmp_path / "run", max_new_tokens=4)
+    found = itlens.compare(
+        halves["even"], silent, planted_prompts()[:6], out=tmp_path / "run", max_new_tokens=4, probes="attribution"
+    )
     assert [result.attrs["finish"] for result in found.tuned.values()] == ["empty"] * 6
     assert (found.diff.prompts["tuned"] == 0).all() and (found.diff.prompts["base"] > 0).all()
     assert any("The tuned model gave an empty response to 6 of 6 prompts (scored 0)" in note for note in found.notes)

@@ -27,6 +27,7 @@ Folders = tuple[Path, Path]
 def again(folders: Folders, out: Path, **changes: Any) -> Comparison:
     """The comparison of the `finished` fixture, with changes."""
     asked: dict[str, Any] = {"prompts": six_prompts(), "max_new_tokens": NEW_TOKENS, "seed": 3}
+    asked |= {"probes": "attribution"}
     return itlens.compare(*folders, out=out, **asked | changes)
 
 
@@ -260,7 +261,10 @@ def test_a_killed_run_goes_on_to_identical_results(finished: Comparison, pair_fo
         {"max_new_tokens": True},
         {"batch_size": 0},
         {"labels": ("one",)},
-        {"probes": "attention"},
+        {"probes": "attenton"},
+        {"top_k": 0},
+        {"vocabulary": "no such file"},
+        {"vectors": 5},
         {"probes": []},
         {"probes": None},
         {"executor": "moon"},

@@ -8,7 +8,7 @@ import pytest
 
 from itlens import views
 from tests.browser import Page
-from tests.views import factory
+from tests.views import factory, word_factory
 
 DRAWN = "document.querySelectorAll('.itlens-figure .main-svg').length >= 4"
 TOKENS_DRAWN = (
@@ -151,3 +151,78 @@ def test_the_table_of_prompts_sorts_by_number(browser: Page, page: Path) -> None
     assert len(values) == 12 and values == sorted(values)
     browser.run("document.querySelectorAll('table.sortable th')[2].click()")
     assert browser.run(column) == sorted(values, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def heads_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of attention alone, whose words would like to be scripts."""
+    words = word_factory.word_content(words=(*factory.HOSTILE, *word_factory.WORDS))
+    content = views.ReportContent(title="Heads", base="b", tuned="t", verdict=words.verdict, words=words)
+    path = tmp_path_factory.mktemp("heads") / "report.html"
+    path.write_text(views.report(content).html, encoding="utf-8")
+    return path
+
+
+MAP = "[...document.querySelectorAll('.itlens-figure')].find(f => f.data && f.data[0].type === 'heatmap')"
+
+
+def test_the_buttons_of_the_map_change_what_it_shows(browser: Page, heads_page: Path) -> None:
+    words = word_factory.word_content(words=(*factory.HOSTILE, *word_factory.WORDS))
+    browser.open(heads_page)
+    browser.wait(f"({MAP})?.querySelector('.main-svg') && document.querySelectorAll('.choices button').length === 6")
+    assert browser.run(f"({MAP}).querySelectorAll('.updatemenu-button').length") == 0, "the page has its own buttons"
+    names = browser.run("[...document.querySelectorAll('.choices button')].map(b => b.textContent)")
+    shown = dict(zip(names, ("overlap", "gained", "lost", "kept", "instruction_change"), strict=False))
+    title = f"({MAP}).querySelector('.cbtitle').textContent"
+    seen = set()
+    for place, (name, value) in enumerate(shown.items()):
+        browser.run(f"document.querySelectorAll('.choices button')[{place}].click()")
+        expected = words.diff[value].values
+        browser.wait(f"({MAP})._fullData[0].z[1][2] === {expected[1, 2].item()!r}")
+        assert browser.run(f"({MAP})._fullData[0].z[0]") == pytest.approx(expected[0].tolist())
+        pressed = browser.run("[...document.querySelectorAll('.choices [aria-pressed=true]')].map(b => b.textContent)")
+        assert pressed == [name]
+        seen.add(browser.run(title))
+    assert len(seen) == 5, "the words beside the colours change too"
+    assert browser.requests() == [heads_page.resolve().as_uri()]
+    assert browser.complaints() == []
+
+
+def test_pointing_at_a_head_shows_its_pairs_as_text(browser: Page, heads_page: Path) -> None:
+    browser.open(heads_page)
+    browser.wait(f"({MAP})?.querySelector('.main-svg')")
+    browser.driver.execute_script(f"({MAP}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
+    place = (
+        f"(() => {{ const f = {MAP}, b = f.getBoundingClientRect(), l = f._fullLayout; return [b.left + l.xaxis._offset"
+        " + l.xaxis.l2p(1), b.top + l.yaxis._offset + l.yaxis.l2p(2)]; })()"
+    )
+    x, y = browser.run(place)
+    for dx in (-4, 0):
+        move = {"type": "mouseMoved", "x": x + dx, "y": y}
+        browser.driver.execute_cdp_cmd("Input.dispatchMouseEvent", move)
+    browser.wait(f"({MAP}).querySelector('.hoverlayer')?.textContent.includes('L2H1')")
+    assert "gained" in browser.run(f"({MAP}).querySelector('.hoverlayer').textContent")
+    assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Heads", 0)
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_attention_report_fits_every_screen(browser: Page, heads_page: Path, width: int) -> None:
+    for dark in (False, True):
+        browser.open(heads_page, width=width, dark=dark)
+        browser.wait("document.querySelectorAll('.itlens-figure .main-svg').length >= 2")
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Heads", 0)
+
+
+def test_a_table_of_pairs_is_a_quiet_page(browser: Page, tmp_path: Path) -> None:
+    base, tuned = word_factory.pair_tables(words=(*factory.HOSTILE, *word_factory.WORDS))
+    path = tmp_path / "pairs.html"
+    path.write_text(views.word_pairs(base, tuned, layer=0, head=0).html, encoding="utf-8")
+    browser.open(path, width=400)
+    assert browser.run("document.querySelectorAll('.itlens-pairs table').length") == 2
+    assert browser.run("document.documentElement.scrollWidth") <= 400
+    assert browser.run("getComputedStyle(document.querySelector('tr.new b')).fontWeight") == "700"
+    assert "line-through" in browser.run("getComputedStyle(document.querySelector('tr.gone s')).textDecoration")
+    assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("L0H0: word pairs, base and tuned", 0)
+    assert browser.requests() == [path.resolve().as_uri()] and browser.complaints() == []

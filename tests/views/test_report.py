@@ -148,7 +148,7 @@ def test_facts_of_every_kind_are_readable() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"title": "x"}, "needs base, diff, tuned, verdict"),
+        ({"title": "x"}, "needs base, tuned, verdict"),
         ({"title": "x", "colour": "red"}, "does not know colour"),
         ("x", "got a str"),
         (np.zeros(3), "got a ndarray"),

@@ -69,6 +69,14 @@ def test_numbers_keep_their_sign_and_are_never_rounded_to_nothing() -> None:
     assert [numbers.stars(p) for p in (0.2, 0.04, 0.009, 0.0009, float("nan"))] == ["", "*", "**", "***", ""]
 
 
+def test_shares_and_counts_are_rounded_to_nothing() -> None:
+    assert [numbers.rounded(x, sign=True) for x in (0.04, -0.04, 2.26, -3)] == ["0.0", "0.0", "+2.3", "−3.0"]
+    assert numbers.rounded(2.6, 0, sign=True) == "+3" and numbers.rounded(None) == "–"
+    assert [numbers.percent(x) for x in (0.61349, 0.0001, 1, float("nan"))] == ["61.3", "0.0", "100.0", "–"]
+    assert numbers.percent_range(-0.017, 0.203) == "[−1.7, +20.3]"
+    assert numbers.percent_range(float("nan"), 0.2) == numbers.rounded_range(None, 1) == "–"
+
+
 def test_short_text_says_that_it_was_cut() -> None:
     assert text.short("abcdef", 4) == "abc…"
     assert text.short("abcd", 4) == "abcd"

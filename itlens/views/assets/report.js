@@ -51,8 +51,33 @@
     });
   }
 
+  // plotly draws buttons that neither wrap nor answer to the keyboard: the page has its own
+  function buttons(figure, layout) {
+    const menu = layout.updatemenus?.[0];
+    if (!menu) return;
+    delete layout.updatemenus;
+    const group = document.createElement("div");
+    group.className = "choices";
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "What the figure shows");
+    const all = menu.buttons.map((choice, i) => {
+      const one = document.createElement("button");
+      one.type = "button";
+      one.textContent = choice.label;
+      one.setAttribute("aria-pressed", String(i === menu.active));
+      one.addEventListener("click", () => {
+        all.forEach((other) => other.setAttribute("aria-pressed", String(other === one)));
+        Plotly.restyle(figure, ...choice.args);
+      });
+      return one;
+    });
+    group.append(...all);
+    (figure.closest(".scroll") ?? figure).before(group);
+  }
+
   Promise.all(figures.map((figure) => {
     const drawing = JSON.parse(figure.querySelector("script").textContent);
+    buttons(figure, drawing.layout);
     return Plotly.newPlot(figure, drawing.data, drawing.layout, config);
   })).then(paint);
   document.querySelectorAll("table.sortable").forEach(sortable);

@@ -1,13 +1,10 @@
-"""What the command line prints: results as tables and coloured text. No other module prints."""
+"""One prompt's attribution in the terminal: coloured tokens, and the strongest of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from rich import box
@@ -19,69 +16,6 @@ from itlens.density import importance_density, span_mask, span_score
 from itlens.files import visible, write_text
 from itlens.prompts import Prompt
 from itlens.store import save
-from itlens.study.comparison import Comparison
-
-_GROUPS = {
-    "group": "group",
-    "n": "n",
-    "base_mean": "base",
-    "tuned_mean": "tuned",
-    "difference": "diff",
-    "ci_low": "95 % interval",
-    "effect_size": "d_z",
-    "p_paired": "p",
-    "p_holm": "Holm p",
-    "p_welch": "Welch p",
-}
-_ROOMY = 110  # columns of a terminal
-_LEGEND = (
-    "diff: tuned - base, paired, with bootstrap interval; d_z: effect size; p: paired t-test; Holm p: over the groups; "
-    "Welch p: the paper's unpaired one-sided test"
-)
-
-
-def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """The verdict, the table of groups, notes, and where the report is."""
-    console = console or Console()
-    console.print(visible(comparison.verdict), style="bold", markup=False, highlight=False)
-    console.print()
-    console.print(_groups(comparison.diff.groups, roomy=console.width >= _ROOMY))
-    for note in comparison.notes:
-        console.print(visible(f"Note: {note}"), style="dim", markup=False, highlight=False)
-    console.print(visible(f"Report: {comparison.report_path}"), markup=False, highlight=False, soft_wrap=True)
-
-
-def _groups(groups: pd.DataFrame, roomy: bool) -> Table:
-    table = Table(
-        title="Importance density of the instruction",
-        caption=_LEGEND,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1) if roomy else 0,
-    )
-    for name in _GROUPS.values():  # where room is short, names are folded and never numbers cut
-        numeric = name != "group"
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    for _, row in groups.iterrows():
-        table.add_row(*(_cell(name, row) for name in _GROUPS), end_section=row["group"] == "all")
-    return table
-
-
-def _cell(name: str, row: pd.Series) -> Text:
-    value = row[name]
-    if isinstance(value, str):
-        return Text(visible(value))
-    if name == "n":
-        return Text(str(int(value)))
-    if name == "ci_low":
-        short = "too few" if str(row["note"]).startswith("too few") else str(row["note"])
-        return Text(f"{value:+.2f} to {row['ci_high']:+.2f}" if np.isfinite(value) else short)
-    if not np.isfinite(value):
-        return Text("")
-    if name.startswith("p_"):
-        return Text("< 0.001" if value < 0.001 else f"{value:.3f}")
-    return Text(f"{value:+.2f}" if name in ("difference", "effect_size") else f"{value:.2f}")
 
 
 def print_attribution(found: xr.Dataset, prompt: Prompt, output: str, console: Console | None = None) -> None:
@@ -142,17 +76,3 @@ def _print_tokens(found: xr.Dataset, table: pd.DataFrame, prompt: Prompt, consol
     if prompt.instruction:
         score = span_score(importance_density(found), span_mask(found, prompt, "instruction"))
         console.print(f"Importance density of the instruction: {score:.3f}", highlight=False)
-
-
-def print_facts(facts: Mapping[str, Any], console: Console | None = None) -> None:
-    """Names and values, one per line; long values are not broken, so that they can be copied and searched."""
-    console = console or Console()
-    width = max(map(len, facts), default=0) + 2
-    for name, value in facts.items():
-        shown = f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if _counts(name, value) else str(value)
-        line = Text(name.replace("_", " ").ljust(width), style="bold")
-        console.print(line.append(visible(shown) or "none", style="not bold"), soft_wrap=True)
-
-
-def _counts(name: str, value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,54 @@
+"""The command line: `itlens demo | compare | report | attribute | words | inspect`.
+
+Exit codes: 0 done; 2 wrong input, with one sentence on standard error; 130 interrupted, with everything finished kept.
+Heavy modules load inside the commands, so that `itlens --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from typing import Any
+
+import typer
+
+from itlens.cli.pairs import compare, demo, report
+from itlens.cli.single import attribute, inspect, words
+from itlens.errors import ItlensError
+from itlens.files import visible
+
+app = typer.Typer(
+    name="itlens",
+    help="What did instruction tuning change inside the model?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# typer brings its own copy of click or uses the installed one; its exceptions are reached through its public names
+_ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+for _command in (demo, compare, report, attribute, words, inspect):
+    app.command()(_command)
+
+
+def main() -> None:
+    """The console script: run a command and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):  # a token that the terminal's encoding lacks is shown escaped
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = app(standalone_mode=False)
+    except _ClickException as error:
+        _fail(error.format_message())
+    except ItlensError as error:
+        _fail(str(error))
+    except OSError as error:  # what no module foresaw: a disk that fails while a model is fetched, a closed pipe
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(sentence: str) -> None:
+    if sentence:  # a bare `itlens` has shown its help already
+        print(f"itlens: {visible(' '.join(sentence.split()))}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,128 @@
+"""Commands on a base and a tuned model: `itlens demo | compare | report`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from itlens.cli.options import (
+    AdapterOption,
+    Backend,
+    BackendOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    NewTokensOption,
+    RemoteOption,
+    TopKOption,
+    VectorsOption,
+    VocabularyOption,
+)
+
+_RESULTS = ("attributions/*/*.nc", "words/*/layer-*.parquet")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("runs/demo"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
+) -> None:
+    """Compare the embedded pair on its own prompts; needs no network."""
+    from itlens import demo as pair
+
+    # models of three million parameters only get slower with more threads; torch reads this when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _compare(
+        str(pair.base_path()),
+        str(pair.tuned_path()),
+        "demo",
+        out,
+        limit=limit,
+        resume=resume,
+        max_new_tokens=16,
+        labels=("demo base", "demo tuned"),
+    )
+
+
+def compare(
+    base: Annotated[str, typer.Argument(help="The pre-trained model: hub id, folder or .gguf file.")],
+    tuned: Annotated[str | None, typer.Argument(help="Its tuned self; may be left out with --adapter.")] = None,
+    prompts: Annotated[str, typer.Option(help="builtin, demo, or a .jsonl or .tsv file.")] = "builtin",
+    out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("runs/comparison"),
+    probes: Annotated[str, typer.Option(help="all, or names joined by commas: attribution, attention.")] = "all",
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = None,
+    backend: BackendOption = Backend.hooked,
+    adapter: AdapterOption = None,
+    prompt_format: Annotated[str, typer.Option("--format", help="raw, chat, or a text with {prompt}.")] = "raw",
+    method: Annotated[
+        str, typer.Option(help="input_x_gradient, saliency or integrated_gradients.")
+    ] = "input_x_gradient",
+    objective: Annotated[str, typer.Option(help="prob, logprob, logit or contrastive.")] = "prob",
+    max_new_tokens: NewTokensOption = 200,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Derivatives at a time; default: by memory.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    vocabulary: VocabularyOption = "builtin",
+    vectors: VectorsOption = "builtin",
+    top_k: TopKOption = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of bootstrap intervals and random verb sets.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Compare two models, and write tables and report.html into --out."""
+    _compare(
+        base,
+        tuned,
+        prompts,
+        out,
+        probes=[name.strip() for name in probes.split(",")],
+        dtype=dtype.value,
+        device=device,
+        backend=backend.value,
+        adapter=adapter,
+        format=prompt_format,
+        method=method,
+        objective=objective,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        limit=limit,
+        vocabulary=vocabulary,
+        vectors=vectors,
+        top_k=top_k,
+        seed=seed,
+        resume=resume,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def report(folder: Annotated[Path, typer.Argument(help="A folder that `itlens compare` wrote.")]) -> None:
+    """Write tables and report.html again, from what is finished in a run folder."""
+    from itlens.study.comparison import open_comparison
+    from itlens.study.outcome import write_outcome
+    from itlens.terminal import print_comparison
+
+    comparison = open_comparison(folder)
+    write_outcome(comparison)
+    print_comparison(comparison)
+
+
+def _compare(base: str, tuned: str | None, prompts: str, out: Path, **options: Any) -> None:
+    from itlens.study.running import compare as run
+    from itlens.terminal import print_comparison
+
+    try:
+        comparison = run(base, tuned, prompts, out=out, **options)
+    except KeyboardInterrupt:
+        finished = sum(len(list(Path(out).glob(results))) for results in _RESULTS)
+        kept = (
+            f"{finished} finished results are kept in {out}: the same command goes on"
+            if finished
+            else "nothing was finished"
+        )
+        print(f"Stopped; {kept}.", file=sys.stderr)
+        raise
+    print_comparison(comparison)

@@ -1,0 +1,154 @@
+"""Commands on one model: `itlens attribute | words | inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from itlens.cli.options import (
+    AdapterOption,
+    Backend,
+    BackendOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    Format,
+    NewTokensOption,
+    RemoteOption,
+    TopKOption,
+    VectorsOption,
+    VocabularyOption,
+    WordFormat,
+)
+from itlens.errors import ItlensError
+
+
+def attribute(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file.")],
+    prompt: Annotated[str, typer.Option(help="The prompt's text.")],
+    response: Annotated[str | None, typer.Option(help="The response; default: the model's own.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="The part of the prompt that instructs; gets a score.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="input_x_gradient, saliency or integrated_gradients.")
+    ] = "input_x_gradient",
+    objective: Annotated[str, typer.Option(help="prob, logprob, logit or contrastive.")] = "prob",
+    max_new_tokens: NewTokensOption = 200,
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = None,
+    backend: BackendOption = Backend.hooked,
+    adapter: AdapterOption = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Also save the scores (.nc) or a token view (.html).")] = None,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Show how much each token of one prompt drives the response."""
+    from itlens.models import load_model
+    from itlens.probes.attribution import attribute as run
+    from itlens.prompts import Prompt
+    from itlens.terminal import print_attribution, save_attribution
+
+    asked = Prompt(prompt, instruction=[instruction] if instruction else [])
+    if out is not None and out.suffix not in (".nc", ".html"):
+        raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .nc or .html.")
+    loaded = load_model(
+        model,
+        adapter=adapter,
+        device=device,
+        dtype=dtype.value,
+        backend=backend.value,
+        trust_remote_code=trust_remote_code,
+    )
+    found = run(loaded, asked, response, method=method, objective=objective, max_new_tokens=max_new_tokens)
+    if out is not None:
+        save_attribution(found, asked, out)
+    print_attribution(found, asked, output.value)
+
+
+def words(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file.")],
+    layer: Annotated[int, typer.Option(help="The head's layer, from 0.")],
+    head: Annotated[int, typer.Option(help="The head's number in its layer, from 0.")],
+    vocabulary: VocabularyOption = "builtin",
+    vectors: VectorsOption = "builtin",
+    top_k: TopKOption = 100,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the printed table.")] = 30,
+    by_dimension: Annotated[bool, typer.Option("--by-dimension", help="The pairs of each head dimension.")] = False,
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = None,
+    backend: BackendOption = Backend.hooked,
+    adapter: AdapterOption = None,
+    output: Annotated[WordFormat | None, typer.Option("--format", help="Default: table, or --out's ending.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write all rows here: .csv, .parquet or .json.")] = None,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Show which words one attention head relates, from its weights; see `compare` for a pair of models."""
+    from itlens.models import load_model
+    from itlens.models.compatibility import Side
+    from itlens.probes.attention import qk_layers
+    from itlens.probes.grid import chosen
+    from itlens.study.asked_words import AskedWords
+    from itlens.terminal import print_words, save_words
+
+    form = _word_format(output, out)
+    side = Side.of("model", model, adapter=adapter, trust_remote_code=trust_remote_code)
+    for name, number in (("layer", layer), ("head", head)):
+        chosen(name, number, side.facts[f"{name}s"] or 0)
+    asked = AskedWords.of(vocabulary, vectors, top_k)
+    asked.refuse_unknown(side)
+    loaded = load_model(
+        model,
+        adapter=adapter,
+        device=device,
+        dtype=dtype.value,
+        backend=backend.value,
+        trust_remote_code=trust_remote_code,
+    )
+    (found,) = qk_layers(loaded, asked.vocabulary, vectors=asked.vectors, layers=layer, heads=head, top_k=top_k)
+    if out is not None:
+        save_words(found.pairs, out)
+    else:
+        print_words(found.pairs, found.energy, form, rows=rows, by_dimension=by_dimension)
+
+
+def _word_format(output: WordFormat | None, out: Path | None) -> str:
+    """What is asked for: by --format, else by the ending of --out, else a table."""
+    if out is None:
+        if output is WordFormat.parquet:
+            raise ItlensError("--format parquet is no text for a terminal; give a file with --out.")
+        return (output or WordFormat.table).value
+    ending = out.suffix.removeprefix(".")
+    forms = [form.value for form in WordFormat if form is not WordFormat.table]
+    if ending not in forms:
+        raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .{', .'.join(forms)}.")
+    if output is not None and output.value != ending:
+        raise ItlensError(f"--out is {out.name!r} and --format {output.value}; leave one of them out.")
+    return ending
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file.")],
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = None,
+    backend: BackendOption = Backend.hooked,
+    adapter: AdapterOption = None,
+    check: Annotated[bool, typer.Option(help="Load the model and compare its logits with Hugging Face.")] = True,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Tell what a model is, how it will be loaded, and how exactly it computes what Hugging Face does."""
+    from itlens.models import describe_model
+    from itlens.terminal import print_facts
+
+    found = describe_model(
+        model,
+        adapter=adapter,
+        device=device,
+        dtype=dtype.value,
+        backend=backend.value,
+        check=check,
+        trust_remote_code=trust_remote_code,
+    )
+    print_facts(found)

@@ -1,0 +1,40 @@
+"""What a comparison leaves in its run folder: tables and the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from itlens.diff import verb_changes
+from itlens.files import write_text
+from itlens.store import save
+from itlens.study.comparison import Comparison
+from itlens.study.folder import RunFolder
+
+_LARGE = ("pair_changes",)  # a row per word pair: of a large model, no spreadsheet could open it
+
+
+def write_outcome(comparison: Comparison) -> None:
+    """Write the tables and the report into the run folder."""
+    folder = RunFolder(comparison.out)
+    for name, result in _tables(comparison).items():
+        if not isinstance(result, pd.DataFrame):
+            save(result, folder.tables / f"{name}.nc")
+            continue
+        save(result, folder.tables / f"{name}.parquet")
+        if name not in _LARGE:
+            save(result, folder.tables / f"{name}.csv")
+    write_text(folder.report, comparison.report().html)
+
+
+def _tables(comparison: Comparison) -> dict[str, Any]:
+    found: dict[str, Any] = {} if comparison.diff is None else comparison.diff._asdict()
+    if comparison.words is not None:
+        found |= {
+            "word_pairs": comparison.words,
+            "pair_changes": comparison.changes,
+            "verbs": verb_changes(comparison.words),
+            "moved_heads": comparison.moved,
+        }
+    return {name: result for name, result in found.items() if result is not None}

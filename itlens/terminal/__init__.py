@@ -1,0 +1,21 @@
+"""What the command line prints: results as tables and coloured text. No other part prints."""
+
+from __future__ import annotations
+
+from itlens.study.comparison import Comparison
+from itlens.terminal.attribution import attribution_table, print_attribution, save_attribution
+from itlens.terminal.comparison import print_comparison
+from itlens.terminal.facts import print_facts
+from itlens.terminal.words import head_table, print_words, save_words
+
+__all__ = [
+    "Comparison",
+    "attribution_table",
+    "head_table",
+    "print_attribution",
+    "print_comparison",
+    "print_facts",
+    "print_words",
+    "save_attribution",
+    "save_words",
+]

@@ -1,0 +1,124 @@
+"""The top of a report: the answer in words and in a few figures, and the way to the sections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from itlens.views import text
+from itlens.views.numbers import interval, is_number, number, p_value, percent, percent_range, whole
+from itlens.views.report_content import ReportContent
+from itlens.views.report_layout import ALWAYS, ATTENTION, ATTRIBUTION
+from itlens.views.report_tables import filled
+
+Card = tuple[str, str, str, str]  # role (colour), label, value, more
+
+
+def hero(content: ReportContent) -> str:
+    """Title, the verdict, the figures of each finding, and the way to the sections."""
+    sections = (ATTRIBUTION if content.diff is not None else {}) | (ATTENTION if content.words is not None else {})
+    links = "".join(f'<a href="#{anchor}">{words}</a>' for anchor, words in (sections | ALWAYS).items())
+    return (
+        f'<section class="hero"><h1>{text.html(content.title)}</h1>'
+        f'<p class="verdict">{text.html(content.verdict)}</p>{_figures(content)}'
+        f'<nav aria-label="Sections">{links}</nav></section>'
+    )
+
+
+def _figures(content: ReportContent) -> str:
+    rows = {}
+    if content.diff is not None:
+        cards = attribution_cards(content)
+        none = '<div class="card">No prompt was scored, so there is nothing to compare.</div>'
+        rows["Attribution: the instruction score"] = _cards(cards) if cards else none
+    if content.words is not None:
+        rows["Attention: changed heads in which a verb’s count rose"] = _cards(attention_cards(content.words.diff))
+    if len(rows) == 1:
+        return next(iter(rows.values()))
+    return "".join(f'<p class="which">{heading}</p>{row}' for heading, row in rows.items())
+
+
+def _cards(cards: Sequence[Card]) -> str:
+    html = []
+    for role, label, value, more in cards:
+        words = f'<span class="chip {role}">{text.html(label)}</span>' if role else text.html(label)
+        html.append(
+            f'<div class="{f"card {role}".strip()}"><div class="label">{words}</div><div class="value">{value}</div>'
+            f'<div class="more">{text.html(more)}</div></div>'
+        )
+    return f'<div class="figures">{"".join(html)}</div>'
+
+
+def attribution_cards(content: ReportContent) -> list[Card]:
+    """Base, tuned, and their paired difference over all prompts; none when no prompt was scored."""
+    row = _all_prompts(content.diff)
+    if row is None:
+        return []
+    cards: list[Card] = [
+        (role, f"{role}: {name}", number(row.get(f"{role}_mean")), f"± {number(row.get(f'{role}_std'))} over prompts")
+        for role, name in (("base", content.base), ("tuned", content.tuned))
+    ]
+    value = number(row.get("difference"), sign=True)
+    return [*cards, ("", "paired difference, tuned − base", value, _difference(content.diff, row))]
+
+
+def _difference(diff: Any, row: dict[str, Any]) -> str:
+    parts = [f"95 % interval {interval(row.get('ci_low'), row.get('ci_high'))}", f"n = {whole(row.get('n'))} prompts"]
+    if is_number(row.get("p_paired")):
+        parts.append(f"paired t test {_equals(row['p_paired'])}")
+        parts.append(f"effect size d_z = {number(row.get('effect_size'), 2, sign=True)}")
+    else:
+        parts.append(str(row.get("note") or "no test was possible"))
+    equal = filled(diff, "equal_length")
+    if equal is not None and is_number(equal.iloc[0].get("difference")):
+        parts.append(f"at equal response length {number(equal.iloc[0]['difference'], sign=True)}")
+    return " · ".join(parts)
+
+
+def attention_cards(ds: Any) -> list[Card]:
+    """Instruction verbs, general verbs, and their difference over all layers."""
+    row = group_rows(ds).iloc[0].to_dict()
+    cards: list[Card] = []
+    for kind in ("instruction", "general"):
+        spread = f"± {percent(row.get(f'{kind}_std'))} over {whole(row.get(f'{kind}_verbs'))} verbs that changed"
+        spread = spread if is_number(row.get(f"{kind}_share")) else "no verb’s count changed in any head"
+        cards.append(("", f"{kind} verbs: share that rose", _with_unit(row.get(f"{kind}_share"), " %"), spread))
+    if is_number(row.get("p_null")):
+        more = [
+            f"95 % interval {percent_range(row.get('ci_low'), row.get('ci_high'))}",
+            f"permutation {_equals(row['p_null'])}", f"Welch {_equals(row.get('p_welch'))}",
+            f"{whole(row.get('changed_heads'))} of {whole(row.get('heads'))} heads changed",
+        ]  # fmt: skip
+    else:
+        more = [str(row.get("note") or "no test was possible")]
+    value = _with_unit(row.get("difference"), " points", sign=True)
+    cards.append(("", "difference, instruction − general", value, " · ".join(more)))
+    return cards
+
+
+def group_rows(ds: Any) -> pd.DataFrame:
+    """The variables of a word-pair diff on (group), a row per group of layers, "all" first."""
+    names = [name for name in ds.data_vars if ds[name].dims == ("group",)]
+    table = pd.DataFrame(
+        {"group": [str(name) for name in ds["group"].values]} | {str(name): ds[name].values for name in names}
+    )
+    return table.sort_values("group", key=lambda group: group != "all", kind="stable").reset_index(drop=True)
+
+
+def _all_prompts(diff: Any) -> dict[str, Any] | None:
+    by_group = filled(diff, "groups")
+    if by_group is None or not (rows := by_group[by_group["group"] == "all"].to_dict("records")):
+        return None
+    return {str(name): value for name, value in rows[0].items()} if rows[0].get("n") else None
+
+
+def _equals(p: object) -> str:
+    words = p_value(p)
+    return f"p {words}" if words.startswith("<") else f"p = {words}"
+
+
+def _with_unit(share: object, unit: str, *, sign: bool = False) -> str:
+    shown = percent(share, sign=sign)
+    return shown + unit if is_number(share) else shown

@@ -1,0 +1,135 @@
+"""Weights: the parameters of one layer at a time, in one form for every model class.
+
+Probes of weights read a `Weights`, never a model's stacked `W_Q` (which copies every layer). What the two model classes
+of TransformerLens spell differently is settled here: key and value heads that are shared by groups of query heads, RMS
+norm gains that a checkpoint stores less one (Gemma), embeddings that are scaled before they are used (Gemma).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from itlens.errors import ModelError
+from itlens.models.facts import cfg_facts
+from itlens.models.source import source_of
+
+
+@dataclass(frozen=True)
+class AttentionWeights:
+    """One attention layer. Query head h reads key and value head h // (heads / key_value_heads).
+
+    gain: of the norm before attention, as the model applies it; out_gain: of the one after it (Gemma 2 and 3). Ones
+    where there is no such norm.
+    """
+
+    W_Q: Float[Tensor, "heads d_model d_head"]
+    W_K: Float[Tensor, "key_value_heads d_model d_head"]
+    W_V: Float[Tensor, "key_value_heads d_model d_head"]
+    W_O: Float[Tensor, "heads d_head d_model"]
+    gain: Float[Tensor, " d_model"]
+    out_gain: Float[Tensor, " d_model"]
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """What probes of weights read. Tensors come in the checkpoint's dtype and on its device.
+
+    facts: "layers", "heads", "key_value_heads", "d_model", "d_head", "vocabulary" ... (`itlens.models.facts`).
+    attrs: what a result says of its model: model, revision, backend, dtype, architecture.
+    """
+
+    facts: dict[str, Any]
+    attrs: dict[str, Any]
+    tokenizer: Any
+
+    def attention(self, layer: int) -> AttentionWeights:
+        """The attention of one layer, norm included."""
+
+    def embed(self, ids: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
+        """Rows of W_E as they enter the residual stream."""
+
+    def unembed(self, ids: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
+        """Columns of W_U, as rows."""
+
+    def final_gain(self) -> Float[Tensor, " d_model"]:
+        """The gain of the norm before the unembedding; ones where there is none."""
+
+
+class ModelWeights:
+    """The `Weights` of a loaded HookedTransformer or TransformerBridge; nothing is copied but small gains."""
+
+    def __init__(self, model: Any) -> None:
+        source = source_of(model)
+        self._model = model
+        self._offset = 1.0 if getattr(model.cfg, "rmsnorm_uses_offset", False) else 0.0  # bridges say so, of raw gains
+        self.facts = cfg_facts(model.cfg)
+        self.tokenizer = source.tokenizer
+        self.attrs = {
+            "model": source.name if source.adapter is None else f"{source.name} + {source.adapter}",
+            "revision": source.revision,
+            "backend": source.backend,
+            "dtype": source.dtype,
+            "architecture": source.architecture,
+        }
+
+    def attention(self, layer: int) -> AttentionWeights:
+        """The attention of one layer, norm included."""
+        block = self._model.blocks[layer]
+        attn = block.attn
+        return AttentionWeights(
+            W_Q=attn.W_Q.detach(),
+            W_K=self._shared(attn, "W_K"),
+            W_V=self._shared(attn, "W_V"),
+            W_O=attn.W_O.detach(),
+            gain=self._gain(getattr(block, "ln1", None)),
+            out_gain=self._gain(getattr(block, "ln1_post", None)),
+        )
+
+    def embed(self, ids: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
+        """Rows of W_E as they enter the residual stream; the model's own embedding knows whether it scales them."""
+        with torch.no_grad():
+            return self._model.embed(ids.to(self._model.W_E.device)[None])[0].detach()
+
+    def unembed(self, ids: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
+        """Columns of W_U, as rows."""
+        W_U = self._model.W_U.detach()
+        return W_U[:, ids.to(W_U.device)].T
+
+    def final_gain(self) -> Float[Tensor, " d_model"]:
+        """The gain of the norm before the unembedding; ones where there is none."""
+        return self._gain(getattr(self._model, "ln_final", None))
+
+    def _gain(self, norm: Any) -> Tensor:
+        weight = getattr(norm, "w", None)  # a norm whose gain was folded into the weights has none
+        like = self._model.W_E.detach()
+        if weight is None:
+            return torch.ones(like.shape[1], dtype=like.dtype, device=like.device)
+        return weight.detach() + self._offset
+
+    def _shared(self, attn: Any, name: str) -> Tensor:
+        """W_K or W_V per key-value head: HookedTransformer expands the plain name to all heads, and copies."""
+        weight = getattr(attn, f"_{name}", None)
+        weight = getattr(attn, name) if weight is None else weight
+        if weight.shape[0] != self.facts["key_value_heads"]:
+            raise ModelError(
+                f"{name} of {self.attrs['model']} holds {weight.shape[0]} heads; expected its "
+                f"{self.facts['key_value_heads']} key-value heads."
+            )
+        return weight.detach()
+
+
+def weights_of(model_or_weights: Any) -> Weights:
+    """The `Weights` of a model; a `Weights` is returned as it is. Raises ModelError for anything else."""
+    if isinstance(model_or_weights, Weights):
+        return model_or_weights
+    if hasattr(model_or_weights, "hook_dict") and hasattr(model_or_weights, "blocks"):
+        return ModelWeights(model_or_weights)
+    raise ModelError(
+        f"Weights of a {type(model_or_weights).__name__} cannot be read; expected what itlens.load_model returns "
+        "(a HookedTransformer or TransformerBridge)."
+    )
