@@ -3,9 +3,9 @@
 Without arguments: a random Llama of SmolLM2-135M's shape, 26,000 words of one token each, and vectors drawn around the
 built-in ones. With --model, --vocabulary and --vectors: real ones.
 
-  released    for each head: the whole vocabulary is sorted for every dimension, words are handled as strings, every
-              word's threshold is computed by itself (cosines with the first 3,000 words) and kept in a dictionary; word
-              vectors are looked up for free
+  released    for each head: the whole vocabulary is sorted for every dimension, as strings; the cosines of each top
+              word and each word's threshold (cosines with the first 3,000 words, kept in a dictionary) are computed
+              word by word; word vectors are looked up for free. Written anew from a description, not the code itself
   itlens      what `itlens.qk_word_pairs` does for one head, its thresholds included when cold
 
 Cold is the first head; warm is a further head, when the released way has the thresholds of ALL words. Both ways start
@@ -47,35 +47,34 @@ Pairs = list[set[tuple[str, str]]]
 
 
 class Released:
-    """The released code's way, written anew: strings, sorts of everything, a threshold at a time."""
+    """The released code's way, written anew: strings, sorts of everything, thresholds and pairs word by word."""
 
-    def __init__(self, words: list[str], units: dict[str, np.ndarray]) -> None:
-        self.words, self.units, self.limits = words, units, {}
-        self.first = np.array([units[word] for word in words[:BASELINE] if word in units])
+    def __init__(self, words: list[str], vectors: dict[str, np.ndarray]) -> None:
+        self.words, self.vectors, self.limits = words, vectors, {}
+        self.place = {word: number for number, word in enumerate(words)}
+        self.first = torch.from_numpy(np.array([vectors[word] for word in words[:BASELINE] if word in vectors]))
 
     def limit(self, word: str) -> float:
         if word not in self.limits:
-            cosines = self.first @ self.units[word]
-            self.limits[word] = cosines.mean() + DEVIATIONS * cosines.std()
+            cosines = torch.cosine_similarity(self.first, torch.from_numpy(self.vectors[word])[None])
+            self.limits[word] = float(cosines.mean() + DEVIATIONS * cosines.std(correction=0))
         return self.limits[word]
 
     def head(self, query: np.ndarray, key: np.ndarray, top_k: int) -> list[str]:
         """A text per dimension, "write=story|||write=letter", of the pairs by their cosine."""
         texts = []
         for dim in range(query.shape[1]):
-            q_order, k_order = (np.argsort(-np.abs(side[:, dim]), kind="stable")[:top_k] for side in (query, key))
-            sides = [[i for i in order if self.words[i] in self.units] for order in (q_order, k_order)]
-            near = (
-                np.array([self.units[self.words[i]] for i in sides[0]])
-                @ np.array([self.units[self.words[j]] for j in sides[1]]).T
-            )
-            limits = [np.array([self.limit(self.words[i]) for i in side]) for side in sides]
-            good = (near > limits[0][:, None]) & (near > limits[1][None, :]) & (near > 0)
+            ranked = [[self.words[i] for i in np.argsort(-np.abs(side[:, dim]))] for side in (query, key)]
+            top_q, top_k_words = ([word for word in side[:top_k] if word in self.vectors] for side in ranked)
+            keys = torch.from_numpy(np.array([self.vectors[word] for word in top_k_words]))
             found = []
-            for a, b in zip(*np.nonzero(good), strict=True):
-                i, j = sides[0][a], sides[1][b]
-                if i != j and query[i, dim] * key[j, dim] > 0:
-                    found.append((near[a, b], f"{self.words[i]}={self.words[j]}"))
+            for a in top_q:
+                near = torch.cosine_similarity(keys, torch.from_numpy(self.vectors[a])[None]).numpy()
+                for j in np.flatnonzero(near > max(self.limit(a), 0)):
+                    b = top_k_words[j]
+                    same_sign = query[self.place[a], dim] * key[self.place[b], dim] > 0
+                    if a != b and near[j] > self.limit(b) and same_sign:
+                        found.append((near[j], f"{a}={b}"))
             texts.append("|||".join(pair for _, pair in sorted(found, reverse=True)))
         return texts
 
@@ -89,8 +88,7 @@ class Case:
         self.V = torch.cat([vectors for _, vectors in self.rows.blocks()])
         self.words = [vocab.words[i] for i in self.rows.words]
         places = vectors.rows(self.words)
-        found = {w: vectors.vectors[i].astype(np.float64) for w, i in zip(self.words, places, strict=True) if i >= 0}
-        self.units = {word: row / np.linalg.norm(row) for word, row in found.items()}
+        self.known = {w: vectors.vectors[i] for w, i in zip(self.words, places, strict=True) if i >= 0}
 
     def released(self, way: Released, layer: int, head: int) -> list[str]:
         attention, facts = self.weights.attention(layer), self.weights.facts
@@ -134,13 +132,13 @@ def one_head(case: Case, rounds: int) -> float:
     times: dict[str, list[float]] = {
         name: [] for name in ("cold released", "cold itlens", "warm released", "warm itlens")
     }
-    full, related, different = Released(case.words, case.units), case.related(), 0
-    for word in case.units:
+    full, related, different = Released(case.words, case.known), case.related(), 0
+    for word in case.known:
         full.limit(word)
     for turn in range(rounds):
         where = (turn * 7) % case.weights.facts["layers"], turn % case.weights.facts["heads"]
         ways: dict[str, Callable[[], Any]] = {
-            "cold released": lambda where=where: case.released(Released(case.words, case.units), *where),
+            "cold released": lambda where=where: case.released(Released(case.words, case.known), *where),
             "cold itlens": lambda where=where: case.itlens(case.related(), *where),
             "warm released": lambda where=where: case.released(full, *where),
             "warm itlens": lambda where=where: case.itlens(related, *where),

@@ -29,12 +29,13 @@ def pairs_verdict(ds: xr.Dataset, alpha: float = 0.05) -> str:
         f"to {row['ci_high']:+.2f}; {verbs}; "
         f"permutation {p_text(row['p_null'])}{_welch(row, alpha)})"
     )
-    if row["p_null"] >= alpha:
+    beyond = row["difference"] - row["null_mean"]  # what p_null tests: the difference against random verb sets
+    if row["p_null"] >= alpha or np.sign(beyond) != np.sign(row["difference"]):
         return (
             f"It cannot be told whether tuning made heads relate more or fewer words to instruction verbs: {figures}. "
             f"{_alone(ds, alpha)}"
         )
-    direction = "more" if row["difference"] > 0 else "fewer"
+    direction = "more" if beyond > 0 else "fewer"
     return (
         f"After tuning, heads relate {direction} words to instruction verbs than its effect on other verbs explains: "
         f"{figures}. {_alone(ds, alpha)}"

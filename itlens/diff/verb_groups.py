@@ -25,10 +25,13 @@ TESTED = (
 )
 
 
-def layer_groups(layers: np.ndarray) -> dict[str, np.ndarray]:
-    """Up to four groups of neighbouring layers over the depth, by name: "layers 0-7", or "layer 3" for a single one."""
-    parts = np.array_split(layers, min(_QUARTERS, layers.size)) if layers.size else []
-    return {f"layer {p[0]}" if p.size == 1 else f"layers {p[0]}-{p[-1]}": p for p in parts}
+def layer_groups(layers: np.ndarray, depth: int) -> dict[str, np.ndarray]:
+    """The probed layers in each quarter of a model of `depth` layers, by the quarter's name: "layers 0-7", or "layer 3"
+    for one of a single layer. Quarters without a probed layer are left out."""
+    quarters = np.array_split(np.arange(depth), min(_QUARTERS, depth))
+    named = {f"layer {q[0]}" if q.size == 1 else f"layers {q[0]}-{q[-1]}": q for q in quarters}
+    found = {name: layers[np.isin(layers, quarter)] for name, quarter in named.items()}
+    return {name: inside for name, inside in found.items() if inside.size}
 
 
 def group_tables(

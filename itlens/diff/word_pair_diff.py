@@ -71,7 +71,7 @@ def word_pairs(
     names = tuple(lookup.verbs[i] for i in used)
     strata = verb_strata(names, instruction, (counts.base + counts.tuned).sum(axis=0)[used])
     change = (counts.tuned - counts.base)[:, used]
-    groups = layer_groups(tables.layers)
+    groups = layer_groups(tables.layers, int(base.attrs["n_layers"]))
     on_heads = {
         **pair_overlap(tables),
         **_head_tests(tables, lookup, counts, strata, min_dims=min_dims, draws=draws, seed=seed),

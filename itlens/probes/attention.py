@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from itlens.errors import ProbeError
-from itlens.probes.grid import Numbers, chosen, refuse_kind
+from itlens.probes.grid import Numbers, at_least_one, chosen, finite, refuse_kind
 from itlens.probes.qk_search import ROWS, Search
 from itlens.probes.relatedness import Relatedness
 from itlens.probes.word_pair_table import energy_table, join_tables, pair_table, table_attrs
@@ -109,7 +109,8 @@ def qk_layers(
     Arguments are checked, and words looked up, before the first layer is asked for.
     """
     refuse_kind("vectors", vectors, WordVectors)
-    refuse_options(top_k=top_k, deviations=deviations, baseline=baseline)
+    top_k, baseline = at_least_one("top_k", top_k), at_least_one("baseline", baseline)
+    deviations = finite("deviations", deviations, "of standard deviations, 1.96 in the paper")
     weights = weights_of(model_or_weights)
     asked = _Grid.of(weights, layers, heads)
     tokens = known_tokens(weights, vocab)
@@ -118,7 +119,7 @@ def qk_layers(
     attrs = table_attrs(
         "qk_word_pairs", weights, vocab, asked.layers, asked.heads, unknown_to_tokenizer=_unknown(tokens),
         unknown_to_vectors=int((~related.known).sum()), vectors=vectors.fingerprint, vectors_name=vectors.name,
-        top_k=top_k, deviations=float(deviations), baseline=baseline, signed=signed,
+        top_k=top_k, deviations=deviations, baseline=baseline, signed=signed,
     )  # fmt: skip
     if not (tokens.known & related.known).any():
         raise ProbeError("No word of the vocabulary is known to both the tokenizer and the word vectors.")
@@ -151,15 +152,6 @@ def join_layers(found: list[QKLayer]) -> tuple[pd.DataFrame, pd.DataFrame]:
         join_tables(pairs, pairs[0].attrs | {"layers": layers}),
         join_tables(energies, energies[0].attrs | {"layers": layers}),
     )
-
-
-def refuse_options(*, top_k: int, deviations: float, baseline: int) -> None:
-    """Raise ProbeError for settings that no search can have."""
-    for name, number in (("top_k", top_k), ("baseline", baseline)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ProbeError(f"{name}={number!r}; expected a whole number of at least 1.")
-    if isinstance(deviations, bool) or not isinstance(deviations, (int, float)) or not abs(deviations) < 1e6:
-        raise ProbeError(f"deviations={deviations!r}; expected a number (of standard deviations, 1.96 in the paper).")
 
 
 class _Grid(NamedTuple):

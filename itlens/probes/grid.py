@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
+from operator import index
 from typing import Any
 
 from itlens.errors import ProbeError
@@ -17,14 +19,40 @@ def chosen(name: str, asked: Any, count: int) -> list[int]:
     """
     if asked is None:
         return list(range(count))
-    listed = list(asked) if isinstance(asked, Iterable) and not isinstance(asked, (str, bytes)) else [asked]
+    single = whole(asked) is not None or isinstance(asked, (str, bytes)) or not isinstance(asked, Iterable)
+    listed = [asked] if single else list(asked)
     if not listed:
         raise ProbeError(f"{name}s is empty; expected numbers from 0 to {count - 1}, or None for all.")
-    for number in listed:
-        whole = hasattr(number, "__index__") and not isinstance(number, bool)
-        if not whole or not 0 <= int(number) < count:
-            raise ProbeError(f"{name} {number!r} is not there; the model has {name}s 0 to {count - 1}.")
-    return sorted({int(number) for number in listed})
+    numbers = [whole(number) for number in listed]
+    for given, number in zip(listed, numbers, strict=True):
+        if number is None or not 0 <= number < count:
+            raise ProbeError(f"{name} {given!r} is not there; the model has {name}s 0 to {count - 1}.")
+    return sorted({number for number in numbers if number is not None})
+
+
+def whole(number: Any) -> int | None:
+    """A whole number of any kind (Python's, numpy's, a tensor's) as an int; None for anything else, and for bools."""
+    if isinstance(number, bool):
+        return None
+    try:
+        return index(number)
+    except TypeError:
+        return None
+
+
+def at_least_one(name: str, number: Any) -> int:
+    """The number as an int. Raises ProbeError for anything but a whole number of at least 1."""
+    found = whole(number)
+    if found is None or found < 1:
+        raise ProbeError(f"{name}={number!r}; expected a whole number of at least 1.")
+    return found
+
+
+def finite(name: str, number: Any, meaning: str) -> float:
+    """The number as a float. Raises ProbeError for anything but a finite number; `meaning` says what is expected."""
+    if isinstance(number, bool) or not isinstance(number, Real) or not abs(float(number)) < float("inf"):
+        raise ProbeError(f"{name}={number!r}; expected a number ({meaning}).")
+    return float(number)
 
 
 def refuse_kind(name: str, given: Any, kind: type) -> None:

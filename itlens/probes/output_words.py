@@ -13,7 +13,7 @@ positive when reading a word raises that word. The nonzero eigenvalues are those
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from itlens.errors import ProbeError
-from itlens.probes.grid import Numbers, chosen
+from itlens.probes.grid import Numbers, at_least_one, chosen
 from itlens.probes.top_words import TopWords
 from itlens.probes.word_pair_table import join_tables, table_attrs, word_categories
 from itlens.probes.word_rows import WordRows, known_tokens
@@ -50,8 +50,7 @@ def ov_word_pairs(
     Returns a table: layer, head, input, rank (1 = highest), output (words; categorical over the vocabulary), score
     (logits, up to the scale of the norms). attrs: model and settings. Raises ProbeError.
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise ProbeError(f"top_k={top_k!r}; expected a whole number of at least 1.")
+    top_k = at_least_one("top_k", top_k)
     words = _Words(weights_of(model_or_weights), vocab)
     asked = words.grid(layers, heads)
     read = words.inputs(inputs)
@@ -92,6 +91,7 @@ class _Words:
         width = 3 * 8 * weights.facts["d_head"]
         self.read = WordRows(weights, self._tokens, "input", per_word=width)
         self.write = WordRows(weights, self._tokens, "output", per_word=width)
+        self.read.block = self.write.block = min(self.read.block, self.write.block)  # free memory changes in between
 
     def grid(self, layers: Numbers, heads: Numbers) -> tuple[list[int], list[int]]:
         facts = self.weights.facts
@@ -104,17 +104,22 @@ class _Words:
     def together(self) -> Float[Tensor, "d_model d_model"]:
         """Sum over words of u v^T, float64: what every head's circuit sees of the vocabulary."""
         width = self.weights.facts["d_model"]
-        total = torch.zeros(width, width, dtype=torch.float64, device=self.read.device)
+        # Apple's GPUs have no float64
+        exact = torch.device("cpu") if self.read.device.type == "mps" else self.read.device
+        total = torch.zeros(width, width, dtype=torch.float64, device=exact)
         for (_, read), (_, write) in zip(self.read.blocks(), self.write.blocks(), strict=True):
-            total += write.T.double() @ read.double()
+            total += write.to(exact).T.double() @ read.to(exact).double()
         return total
 
     def inputs(self, asked: int | Sequence[str]) -> Int[np.ndarray, " inputs"]:
         """Places, among the words that the tokenizer knows, of the input words. Raises ProbeError."""
-        if isinstance(asked, int):
-            if isinstance(asked, bool) or asked < 1:
-                raise ProbeError(f"inputs={asked}; expected at least 1, or a list of words.")
-            return np.flatnonzero(self.read.words < asked)
+        if isinstance(asked, bool) or not isinstance(asked, (str, Iterable)):
+            first = np.flatnonzero(self.read.words < at_least_one("inputs", asked))
+            if not first.size:
+                raise ProbeError(
+                    f"The tokenizer knows none of the first {asked} words; give a higher inputs=, or words."
+                )
+            return first
         listed = [asked] if isinstance(asked, str) else list(asked)
         place = {self.vocab.words[word]: i for i, word in enumerate(self.read.words.tolist())}
         missing = [word for word in listed if word not in place]
@@ -130,8 +135,8 @@ class _Circuit:
     def __init__(self, attention: AttentionWeights, head: int, words: _Words) -> None:
         group = attention.W_Q.shape[0] // attention.W_V.shape[0]
         dtype, final = words.read.dtype, words.weights.final_gain()
-        self._into = (attention.gain[:, None] * attention.W_V[head // group]).to(dtype)
-        self._out = (attention.W_O[head] * attention.out_gain * final).T.to(dtype)
+        self._into = (attention.gain[:, None] * attention.W_V[head // group].to(dtype)).to(dtype)
+        self._out = (attention.W_O[head].to(dtype) * attention.out_gain * final).T.to(dtype)
 
     def values(self, vectors: Float[Tensor, "words d_model"]) -> Float[Tensor, "words d_head"]:
         """What reading these words puts into the head."""
@@ -139,7 +144,8 @@ class _Circuit:
 
     def copying(self, together: Float[Tensor, "d_model d_model"], layer: int) -> float:
         """From the eigenvalues of sum over words of reader x value, which are those of the words x words scores."""
-        matrix = self._out.T.double() @ together @ self._into.double()
+        out, into = (part.to(together.device).double() for part in (self._out, self._into))
+        matrix = out.T @ together @ into
         if not bool(torch.isfinite(matrix).all()):
             raise ProbeError(f"Output scores of layer {layer} are not finite; check the model's weights.")
         eigenvalues = torch.linalg.eigvals(matrix.cpu())

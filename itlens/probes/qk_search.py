@@ -15,7 +15,7 @@ from torch import Tensor
 from itlens.errors import ProbeError
 from itlens.probes.relatedness import Relatedness
 from itlens.probes.top_words import TopWords
-from itlens.probes.word_rows import WordRows
+from itlens.probes.word_rows import WordRows, wide_dtype
 from itlens.weights import AttentionWeights
 
 ROWS = 128
@@ -27,60 +27,50 @@ class Search:
     def __init__(self, attention: AttentionWeights, heads: list[int], facts: dict[str, Any], k: int) -> None:
         group = facts["heads"] // facts["key_value_heads"]
         key_heads = sorted({head // group for head in heads})
-        self._key_of = [key_heads.index(head // group) for head in heads]
-        self._query = _Side(attention.W_Q[heads], attention.gain, k)
-        self._key = _Side(attention.W_K[key_heads], attention.gain, k)
+        self._key_of = [len(heads) + key_heads.index(head // group) for head in heads]  # keys stand below all queries
+        maps = torch.cat([attention.W_Q[heads], attention.W_K[key_heads]])
+        self._d_head = maps.shape[2]
+        # the gain of a half-precision model is folded in float32: a product rounded to half would reorder words
+        rows = (maps.transpose(1, 2).to(wide_dtype(maps.dtype)) * attention.gain).flatten(0, 1)
+        # a few heads at a time: enough rows for a fast product, few enough for their activations to stay in the cache
+        self._parts = rows.split(max(1, ROWS // self._d_head) * self._d_head)
+        self._top = [TopWords(k, absolute=True) for _ in self._parts]
+        self._energy = torch.zeros(len(rows), dtype=torch.float64)
 
     def read(self, rows: WordRows, layer: int) -> None:
         """Go through all words. Raises ProbeError for a layer whose activations are not finite."""
         for block, vectors in rows.blocks():
-            self._query.read(vectors, block.start)
-            self._key.read(vectors, block.start)
-        if not bool(torch.isfinite(self.energies()).all()):
+            self.read_block(vectors, block.start)
+        if not bool(torch.isfinite(self._energy).all()):
             raise ProbeError(f"Query or key activations of layer {layer} are not finite; check the model's weights.")
 
+    def read_block(self, vectors: Float[Tensor, "words d_model"], first: int) -> None:
+        """One block of words: the words first, first + 1, ..."""
+        sizes = []
+        for top, part in zip(self._top, self._parts, strict=True):
+            activations = part @ vectors.T
+            sizes.append(torch.linalg.vector_norm(activations, dim=1))
+            top.add(activations, first)
+        self._energy += torch.cat(sizes).cpu().double().square()
+
     def energies(self) -> Float[Tensor, "heads d_head"]:
-        """Per head and dimension, over queries and keys."""
-        return (self._query.energies() + self._key.energies()[self._key_of]).cpu()
+        """Sums of squared activations per head and dimension, over queries and keys."""
+        energies = self._by_head(self._energy)
+        return energies[: len(self._key_of)] + energies[self._key_of]
 
     def pairs(self, related: Relatedness, rows: WordRows, signed: bool) -> list[dict[str, Tensor]]:
         """Per head: dim, query, key (vocabulary indices), cosine and activations of the kept pairs."""
-        words = torch.as_tensor(rows.words, device=rows.device)
-        (query, query_values), (key, key_values) = self._query.best(), self._key.best()
+        known = torch.as_tensor(rows.words, device=rows.device)
+        words, values = (
+            self._by_head(torch.cat(part)) for part in zip(*(top.best() for top in self._top), strict=True)
+        )
         return [
-            _kept(related, words[query[head]], words[key[of]], query_values[head], key_values[of], signed)
-            for head, of in enumerate(self._key_of)
+            _kept(related, known[words[head]], known[words[key]], values[head], values[key], signed)
+            for head, key in enumerate(self._key_of)
         ]
 
-
-class _Side:
-    """The top words of the queries, or of the keys, of some heads."""
-
-    def __init__(self, weight: Float[Tensor, "heads d_model d_head"], gain: Float[Tensor, " d_model"], k: int) -> None:
-        self._d_head = weight.shape[2]
-        rows = (weight.transpose(1, 2) * gain).flatten(0, 1)
-        # a few heads at a time: enough rows for a fast product, few enough for their activations to stay in the cache
-        self._parts = rows.split(max(1, ROWS // self._d_head) * self._d_head)
-        self._top = [TopWords(k, absolute=True) for _ in self._parts]
-        self._energy = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-
-    def read(self, vectors: Float[Tensor, "words d_model"], first: int) -> None:
-        """One block of words."""
-        sizes = []
-        for top, part in zip(self._top, self._parts, strict=True):
-            activations = part.to(vectors.dtype) @ vectors.T
-            sizes.append(torch.linalg.vector_norm(activations, dim=1))
-            top.add(activations, first)
-        self._energy += torch.cat(sizes).double().square()
-
-    def energies(self) -> Float[Tensor, "heads d_head"]:
-        """Sums of squared activations."""
-        return self._energy.unflatten(0, (-1, self._d_head))
-
-    def best(self) -> tuple[Int[Tensor, "heads d_head k"], Float[Tensor, "heads d_head k"]]:
-        """Words, as places among the known ones, and their activations."""
-        words, values = zip(*(top.best() for top in self._top), strict=True)
-        return torch.cat(words).unflatten(0, (-1, self._d_head)), torch.cat(values).unflatten(0, (-1, self._d_head))
+    def _by_head(self, part: Tensor) -> Tensor:
+        return part.unflatten(0, (-1, self._d_head))
 
 
 def _kept(

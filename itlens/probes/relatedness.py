@@ -20,6 +20,7 @@ from itlens.errors import ProbeError
 from itlens.vocabulary import Vocabulary, WordVectors
 
 _ROUNDING = 1e-5  # how near
+_COSINES = 1 << 24  # computed at a time
 
 
 class Related(NamedTuple):
@@ -66,12 +67,17 @@ class Relatedness:
 
     def pairs(self, query: Int[Tensor, "dims k"], key: Int[Tensor, "dims k"]) -> Related:
         """The related pairs of query word and key word in each dimension; a word is not related to itself."""
+        step = max(1, _COSINES // (query.shape[1] * key.shape[1]))
+        parts = [self._pairs(query[i : i + step], key[i : i + step], i) for i in range(0, len(query), step)]
+        return Related(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+    def _pairs(self, query: Int[Tensor, "dims k"], key: Int[Tensor, "dims k"], first: int) -> Related:
         cosines = self._units[query] @ self._units[key].transpose(1, 2)
         limits = torch.maximum(self._thresholds[query][:, :, None], self._thresholds[key][:, None, :])
         cosines -= limits
         dim, i, j = (cosines > -_ROUNDING).nonzero(as_tuple=True)
         over = cosines[dim, i, j]
-        found = Related(dim, query[dim, i], key[dim, j], i, j, over + limits[dim, i, j])
+        found = Related(dim + first, query[dim, i], key[dim, j], i, j, over + limits[dim, i, j])
         keep = (over > 0) & (found.query != found.key)
         near = (over.abs() <= _ROUNDING).nonzero().flatten()
         keep[near] = self._exactly_related(found.query[near], found.key[near])

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_MERGE = 4  # times k candidates are held at most, however many blocks there are
+
 
 class TopWords:
     """The `k` words of the largest value (or, with absolute=True, of the largest |value|) of each row."""
@@ -23,14 +25,20 @@ class TopWords:
         places = largest(self._sizes(values), self._k)
         self._values.append(values.gather(1, places))
         self._words.append(places + first)
+        if sum(part.shape[1] for part in self._words) > _MERGE * self._k:
+            self._merge()
 
     def best(self) -> tuple[Int[Tensor, "rows k"], Float[Tensor, "rows k"]]:
         """Words, ascending, and their values; fewer than k columns when there are fewer words."""
+        self._merge()
+        return self._words[0], self._values[0]
+
+    def _merge(self) -> None:
         values, words = torch.cat(self._values, 1), torch.cat(self._words, 1)
         if len(self._values) > 1:  # candidates stand in the order of the vocabulary, so that places break ties
             places = largest(self._sizes(values), self._k)
             values, words = values.gather(1, places), words.gather(1, places)
-        return words, values
+        self._values, self._words = [values], [words]
 
     def _sizes(self, values: Tensor) -> Tensor:
         return values.abs() if self._absolute else values

@@ -2,7 +2,7 @@
 
 A word is tokenised as " " + word, as it stands within a text (`Vocabulary.token_ids`). Words are handled in blocks,
 so that memory does not grow with the vocabulary: where all of them fit in a share of the free memory they are computed
-once, else once per layer.
+once, else each time they are gone through.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ def known_tokens(weights: Weights, vocab: Vocabulary) -> WordTokens:
     return tokens
 
 
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What is computed in: float32, or float64 for float64 weights."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 class WordRows:
     """The vectors of the words that the tokenizer knows, block by block.
 
@@ -75,7 +80,7 @@ class WordRows:
         self._read: Callable[[Tensor], Tensor] = weights.embed if side == "input" else weights.unembed
         self._tokens, self.words = tokens, np.flatnonzero(tokens.known)
         sample = self._read(torch.as_tensor(tokens.ids[:1]))
-        self.dtype = torch.promote_types(sample.dtype, torch.float32)
+        self.dtype = wide_dtype(sample.dtype)
         self.device, width = sample.device, sample.shape[1] * self.dtype.itemsize
         free = free_bytes(self.device)
         self.block = int(min(_LARGEST, max(64, free * _BLOCK_SHARE // (3 * width + per_word))))

@@ -84,5 +84,6 @@ def _words(comparison: Comparison) -> list[str]:
         for who, number in unknown.items()
         if number
     ]
-    why = {str(note) for note in comparison.words.note.values} - {""}
-    return notes + ([f"Verbs were not tested everywhere: {'; '.join(sorted(why))}."] if why else [])
+    names = {"all": "all layers together"}
+    groups = [names.get(str(group), str(group)) for group, note in comparison.words.note.to_series().items() if note]
+    return notes + ([f"The verbs of {', '.join(groups)} were not tested: too few changed."] if groups else [])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from itlens.diff import moved_heads, pair_changes, word_pairs
+from itlens.diff import moved_heads, pair_changes, pairs_verdict, word_pairs
 from itlens.errors import ResultError
-from tests.diff.word_tables import FAST, TUNED, WORDS, hand, word_table
+from tests.diff.word_tables import FAST, TUNED, WORDS, hand, random_word_table, word_table
 
 
 def with_column(table, name, values):
@@ -79,3 +79,24 @@ def test_moved_heads_needs_a_result_of_word_pairs():
     with pytest.raises(ResultError, match="no overlap"):
         moved_heads(word_pairs(*hand(), **FAST).drop_vars("overlap"))
     assert len(WORDS) == 20  # the messages above say so
+
+
+def test_groups_of_layers_are_quarters_of_the_model_not_of_what_was_probed() -> None:
+    table = word_table([], layers=(0, 10, 31), n_layers=32)
+    found = word_pairs(table, table)
+    assert found.group.values.tolist() == ["all", "layers 0-7", "layers 8-15", "layers 24-31"]
+    assert found.layer_group.values.tolist() == ["layers 0-7", "layers 8-15", "layers 24-31"]
+
+
+def test_the_verdict_goes_by_what_was_tested() -> None:
+    """A difference above 0 but far below that of random verb sets is no rise of instruction verbs."""
+    row = {"instruction_share": 0.6, "general_share": 0.5, "difference": 0.1, "null_mean": 0.4, "p_null": 0.001}
+    row |= {"ci_low": 0.0, "ci_high": 0.2, "p_welch": 0.5, "p_sets": 0.001, "p_swap": 0.001}
+    table = random_word_table(0)
+    found = word_pairs(table, random_word_table(1))
+    for name, value in row.items():
+        found[name][0] = value
+    found["note"] = ("group", [""] * found.sizes["group"])
+    assert pairs_verdict(found).startswith("It cannot be told")
+    found["null_mean"][0] = 0.0
+    assert pairs_verdict(found).startswith("After tuning, heads relate more words to instruction verbs")

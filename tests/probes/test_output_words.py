@@ -117,7 +117,7 @@ def test_inputs_and_attrs(vocab: Vocabulary) -> None:
     ("options", "message"),
     [
         ({"top_k": 0}, "top_k=0; expected a whole number of at least 1"),
-        ({"inputs": 0}, "inputs=0; expected at least 1, or a list of words"),
+        ({"inputs": 0}, "inputs=0; expected a whole number of at least 1"),
         ({"inputs": ["Haus"]}, r"inputs names 'Haus'; expected words of the vocabulary"),
         ({"inputs": []}, r"inputs names no word; expected words of the vocabulary"),
         ({"heads": 7}, r"head 7 is not there; the model has heads 0 to 3"),
@@ -127,3 +127,15 @@ def test_bad_input(vocab: Vocabulary, options: dict[str, Any], message: str) -> 
     model = itlens.load_model(tiny_hf_model("gpt2"), tokenizer=tiny_tokenizer())
     with pytest.raises(ProbeError, match=message):
         itlens.ov_word_pairs(model, vocab, **options)
+
+
+def test_both_sides_of_the_vocabulary_come_in_the_same_blocks(
+    vocab: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other programs take memory between the two looks at what is free."""
+    model = itlens.load_model(tiny_hf_model("gpt2"), tokenizer=tiny_tokenizer())
+    expected = itlens.ov_copying(model, vocab)
+    free = iter([6_000_000, 6_000_000, 400_000, 400_000] * 2)
+    monkeypatch.setattr(word_rows, "free_bytes", lambda device: next(free))
+    monkeypatch.setattr(word_rows, "_SHARE", 0.0)
+    pd.testing.assert_frame_equal(itlens.ov_copying(model, vocab), expected, rtol=1e-5)

@@ -119,6 +119,28 @@ def test_both_backends_find_the_same(architecture: str, vocab: Vocabulary, vecto
     assert tables[1].attrs["backend"] == "bridge"
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_half_precision_weights_are_multiplied_in_float32(
+    architecture: str, dtype: str, vocab: Vocabulary, vectors: WordVectors
+) -> None:
+    """Loops in float64 over the rounded weights give the same pairs: no product is rounded to half."""
+    hf, tokenizer = tiny_hf_model(architecture).to(getattr(torch, dtype)), tiny_tokenizer()
+    model = itlens.load_model(hf, tokenizer=tokenizer, dtype=dtype, check=False)
+    table = itlens.qk_word_pairs(model, vocab, vectors=vectors, **SETTINGS)
+    inputs = reference.means(reference.embedding(hf), WORDS, tokenizer)
+    known = as_dict(vectors)
+    limits = reference.thresholds(WORDS, known, SETTINGS["deviations"], SETTINGS["baseline"])
+    for head in range(4):
+        maps = reference.head_of(hf, 1, head)
+        query, key = [v @ maps.query for v in inputs], [v @ maps.key for v in inputs]
+        expected = reference.pairs_of(query, key, WORDS, known, limits, top_k=12)
+        got = listed(table, 1, head)
+        assert {dim: [p[:2] for p in pairs] for dim, pairs in got.items()} == {
+            dim: [p[:2] for p in pairs] for dim, pairs in expected.items() if pairs
+        }
+
+
 def test_float64_models_are_computed_in_float64(vocab: Vocabulary) -> None:
     model = itlens.load_model(tiny_hf_model("llama", dtype=torch.float64), tokenizer=tiny_tokenizer(), dtype="float64")
     assert itlens.mean_vectors(model, vocab).dtype == torch.float64
@@ -180,6 +202,7 @@ class TestTies:
         top = TopWords(6, absolute=absolute)
         for start in range(0, 40, size):
             top.add(values[:, start : start + size], start)
+            assert sum(part.shape[1] for part in top._words) <= 4 * 6, "candidates are merged on the way"
         words, found = top.best()
         sizes = values.abs() if absolute else values
         expected = np.sort(np.argsort(-sizes.numpy(), axis=1, kind="stable")[:, :6], axis=1)
@@ -378,13 +401,12 @@ class TestBadInput:
         """In a process of its own: here the tests' type checker would speak first."""
         script = """
 import itlens
-from itlens.probes.attention import refuse_options
-from itlens.probes.grid import chosen, refuse_kind
+from itlens.probes.grid import at_least_one, chosen, finite, refuse_kind
 for call in (
     lambda: refuse_kind("vocab", ["a"], itlens.Vocabulary),
     lambda: refuse_kind("vectors", {"a": [1.0]}, itlens.WordVectors),
-    lambda: refuse_options(top_k=1.5, deviations=1.96, baseline=3000),
-    lambda: refuse_options(top_k=1, deviations="2", baseline=3000),
+    lambda: at_least_one("top_k", 1.5),
+    lambda: finite("deviations", "2", "of standard deviations"),
     lambda: chosen("head", "0", 4),
 ):
     try:
@@ -397,7 +419,7 @@ for call in (
             "vocab is a list; expected an itlens.Vocabulary.",
             "vectors is a dict; expected an itlens.WordVectors.",
             "top_k=1.5; expected a whole number of at least 1.",
-            "deviations='2'; expected a number (of standard deviations, 1.96 in the paper).",
+            "deviations='2'; expected a number (of standard deviations).",
             "head '0' is not there; the model has heads 0 to 3.",
         ]
 
@@ -418,8 +440,7 @@ def test_the_search_takes_the_key_head_of_the_group() -> None:
     energies = {}
     for heads in ([0, 1, 2, 3, 4, 5], [2, 3]):
         search = Search(attention, heads, {"heads": 6, "key_value_heads": 2}, k=1)
-        search._query.read(torch.eye(4), 0)
-        search._key.read(torch.eye(4), 0)
+        search.read_block(torch.eye(4), 0)
         energies[len(heads)] = search.energies()
     assert torch.allclose(energies[6][:3], energies[6][:1]) and torch.allclose(energies[6][3:], energies[6][:1] + 4)
     assert torch.equal(energies[2], energies[6][[2, 3]])
