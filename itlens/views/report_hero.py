@@ -22,9 +22,19 @@ def hero(content: ReportContent) -> str:
     links = "".join(f'<a href="#{anchor}">{words}</a>' for anchor, words in (sections | ALWAYS).items())
     return (
         f'<section class="hero"><h1>{text.html(content.title)}</h1>'
-        f'<p class="verdict">{text.html(content.verdict)}</p>{_figures(content)}'
+        f"{_verdict(content)}{_figures(content)}"
         f'<nav aria-label="Sections">{links}</nav></section>'
     )
+
+
+def _verdict(content: ReportContent) -> str:
+    """The answers; that about attention, where it ends the verdict, as a paragraph of its own."""
+    own = content.words.verdict if content.words is not None else ""
+    first, last = (
+        (content.verdict.removesuffix(own).strip(), own) if own and content.verdict.endswith(own) else ("", "")
+    )
+    parts = [part for part in (first, last) if part] or [content.verdict]
+    return "".join(f'<p class="verdict">{text.html(part)}</p>' for part in parts)
 
 
 def _figures(content: ReportContent) -> str:

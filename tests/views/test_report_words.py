@@ -159,3 +159,9 @@ def test_a_report_of_nothing_or_of_something_else_is_refused() -> None:
         views.report({"title": "t", "base": "b", "tuned": "t", "verdict": "v"})
     with pytest.raises(ResultError, match=r"got a DataFrame as words: pass a views\.WordContent"):
         views.report({"title": "t", "base": "b", "tuned": "t", "verdict": "v", "words": pd.DataFrame()})
+
+
+def test_each_answer_is_a_paragraph_of_its_own() -> None:
+    page = body(views.report(content(words=WORDS, verdict=f"The first answer. {WORDS.verdict}")))
+    said = re.findall(r'<p class="verdict">(.*?)</p>', page)
+    assert len(said) == 2 and said[0] == "The first answer."
