@@ -40,7 +40,7 @@ from itlens.probes.qk_search import Search
 from itlens.probes.relatedness import Relatedness
 from itlens.probes.word_pair_table import pair_table
 from itlens.probes.word_rows import WordRows, known_tokens
-from itlens.weights import AttentionWeights, ModelWeights
+from itlens.weights import AttentionWeights, MlpWeights, ModelWeights
 
 BASELINE, DEVIATIONS = 3000, 1.96
 Pairs = list[set[tuple[str, str]]]
@@ -178,14 +178,14 @@ def all_heads(case: Case, model: Any, released: float) -> None:
     print(f"\nall {heads} heads, {words} words: {seconds:.1f} s ({seconds / heads * 1e3:.1f} ms a head), {count} pairs")
     print(f"a head of all of them against the released way's further head: {released * heads / seconds:.1f}x")
     print(f"memory: peak {peak / 1e9:.2f} GB, {(peak - before) / 1e9:.2f} GB above the process with its model")
+    for name, part in (("half of the layers", (layers // 2, words)), ("half of the words", (layers, words // 2))):
+        print(f"{name}: {timed(lambda part=part: run(*part))[0] / seconds:.2f} of the time")
     found = qk_layers(model, case.vocab, vectors=case.vectors, layers=range(min(4, layers)), top_k=case.top_k)
     next(found)  # the words are looked up for the first layer
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         wall, _ = timed(lambda: list(found))
     products = sum(e.self_cpu_time_total for e in profile.key_averages() if e.key in ("aten::mm", "aten::bmm"))
     print(f"matrix products: {products / 1e6 / wall:.0%} of the time of a layer")
-    for name, part in (("half of the layers", (layers // 2, words)), ("half of the words", (layers, words // 2))):
-        print(f"{name}: {timed(lambda part=part: run(*part))[0] / seconds:.2f} of the time")
 
 
 class SevenB:
@@ -201,6 +201,9 @@ class SevenB:
         W = torch.randn(4, 32, 4096, 128, dtype=torch.float16)
         one = torch.ones(4096, dtype=torch.float16)
         return AttentionWeights(W[0], W[1], W[2], W[3].transpose(1, 2), one, one)
+
+    def mlp(self, layer: int) -> MlpWeights:
+        raise NotImplementedError("word pairs need no feed-forward layer")
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self._embedding[ids]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from itlens.errors import (
+    AnnotateError,
     ItlensError,
     ModelError,
     PairError,
@@ -32,6 +33,8 @@ _HOME = {
     "qk_energy": "itlens.probes.attention",
     "ov_word_pairs": "itlens.probes.output_words",
     "ov_copying": "itlens.probes.output_words",
+    "mlp_concepts": "itlens.probes.mlp",
+    "neuron_words": "itlens.probes.neurons",
     "mean_vectors": "itlens.probes.word_rows",
     "to_words": "itlens.aggregate",
     "to_spans": "itlens.aggregate",
@@ -40,6 +43,7 @@ _HOME = {
     "span_mask": "itlens.density",
     "span_score": "itlens.density",
     "span_profile": "itlens.density",
+    "annotate_concepts": "itlens.annotate.concept_labels",
     "Vocabulary": "itlens.vocabulary",
     "WordVectors": "itlens.vocabulary",
     "compare": "itlens.study",
@@ -47,9 +51,10 @@ _HOME = {
     "save": "itlens.store",
     "load": "itlens.store",
 }
-_MODULES = ("diff", "views", "demo", "errors")
+_MODULES = ("annotate", "diff", "views", "demo", "errors")
 
 __all__ = [
+    "AnnotateError",
     "ItlensError",
     "ModelError",
     "PairError",
@@ -71,12 +76,15 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from itlens import demo, diff, errors, views
+    from itlens import annotate, demo, diff, errors, views
     from itlens.aggregate import to_spans, to_words
+    from itlens.annotate import annotate_concepts
     from itlens.density import importance_density, span_mask, span_profile, span_score, sparsify
     from itlens.models import ModelPair, load_model, load_pair
     from itlens.probes.attention import qk_energy, qk_word_pairs
     from itlens.probes.attribution import attribute
+    from itlens.probes.mlp import mlp_concepts
+    from itlens.probes.neurons import neuron_words
     from itlens.probes.output_words import ov_copying, ov_word_pairs
     from itlens.probes.word_rows import mean_vectors
     from itlens.prompts import Prompt, format_prompts, load_prompts

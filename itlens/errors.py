@@ -31,3 +31,7 @@ class ResultError(ItlensError):
 
 class StoreError(ItlensError):
     """A file or folder cannot be read or written, or holds something else than expected."""
+
+
+class AnnotateError(ItlensError):
+    """A labeller cannot label: no key, a server that refuses, an unknown model, or what it got is no list of words."""

@@ -2,7 +2,8 @@
 
 Probes of weights read a `Weights`, never a model's stacked `W_Q` (which copies every layer). What the two model classes
 of TransformerLens spell differently is settled here: key and value heads that are shared by groups of query heads, RMS
-norm gains that a checkpoint stores less one (Gemma), embeddings that are scaled before they are used (Gemma).
+norm gains that a checkpoint stores less one (Gemma), embeddings that are scaled before they are used (Gemma), and which
+norm a feed-forward layer reads (parallel blocks may have one for both halves, OLMo 2 and 3 have none before it).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor
 from itlens.errors import ModelError
 from itlens.models.facts import cfg_facts
 from itlens.models.source import source_of
+
+_NORM_AFTER = ("Olmo2ForCausalLM", "Olmo3ForCausalLM")  # their "ln2" normalises what the MLP writes, not what it reads
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,21 @@ class AttentionWeights:
     out_gain: Float[Tensor, " d_model"]
 
 
+@dataclass(frozen=True)
+class MlpWeights:
+    """One feed-forward layer: columns of W_in (and W_gate) are keys, rows of W_out values. W_gate: None in a plain MLP.
+
+    gain: of the norm that the MLP reads, as the model applies it; out_gain: of the one after it (Gemma 2 and 3). Ones
+    where there is no such norm.
+    """
+
+    W_in: Float[Tensor, "d_model d_mlp"]
+    W_gate: Float[Tensor, "d_model d_mlp"] | None
+    W_out: Float[Tensor, "d_mlp d_model"]
+    gain: Float[Tensor, " d_model"]
+    out_gain: Float[Tensor, " d_model"]
+
+
 @runtime_checkable
 class Weights(Protocol):
     """What probes of weights read. Tensors come in the checkpoint's dtype and on its device.
@@ -49,6 +67,9 @@ class Weights(Protocol):
 
     def attention(self, layer: int) -> AttentionWeights:
         """The attention of one layer, norm included."""
+
+    def mlp(self, layer: int) -> MlpWeights:
+        """The feed-forward half of one layer, norm included. Raises ModelError where there is not exactly one."""
 
     def embed(self, ids: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
         """Rows of W_E as they enter the residual stream."""
@@ -90,6 +111,23 @@ class ModelWeights:
             out_gain=self._gain(getattr(block, "ln1_post", None)),
         )
 
+    def mlp(self, layer: int) -> MlpWeights:
+        """The feed-forward half of one layer, norm included. Raises ModelError where there is not exactly one."""
+        block = self._model.blocks[layer]
+        mlp = getattr(block, "mlp", None)
+        self._refuse_experts(mlp, layer)
+        W_in, W_gate, W_out = (getattr(mlp, name, None) for name in ("W_in", "W_gate", "W_out"))
+        if W_in is None or W_out is None:
+            raise ModelError(f"Layer {layer} of {self.attrs['model']} has no feed-forward layer with W_in and W_out.")
+        before, after = self._mlp_norms(block)
+        return MlpWeights(
+            W_in=W_in.detach(),
+            W_gate=None if W_gate is None else W_gate.detach(),
+            W_out=W_out.detach(),
+            gain=self._gain(before),
+            out_gain=self._gain(after),
+        )
+
     def embed(self, ids: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
         """Rows of W_E as they enter the residual stream; the model's own embedding knows whether it scales them."""
         with torch.no_grad():
@@ -103,6 +141,26 @@ class ModelWeights:
     def final_gain(self) -> Float[Tensor, " d_model"]:
         """The gain of the norm before the unembedding; ones where there is none."""
         return self._gain(getattr(self._model, "ln_final", None))
+
+    def _refuse_experts(self, mlp: Any, layer: int) -> None:
+        experts = getattr(mlp, "experts", None)
+        if experts is None or getattr(mlp, "bound_dense", False):  # some mixtures have plain layers in between
+            return
+        cfg = self._model.cfg
+        names = ("num_experts", "num_local_experts", "n_routed_experts")
+        count = next((number for name in names if (number := getattr(cfg, name, None))), None)
+        raise ModelError(
+            f"Layer {layer} of {self.attrs['model']} is a mixture of {count or 'several'} experts; expected one "
+            "feed-forward layer: keys and values of experts cannot be read yet."
+        )
+
+    def _mlp_norms(self, block: Any) -> tuple[Any, Any]:
+        """The norms before and after the MLP."""
+        own, shared = getattr(block, "ln2", None), getattr(block, "ln1", None)
+        if self.facts["architecture"] in _NORM_AFTER:
+            return None, own
+        parallel = getattr(self._model.cfg, "parallel_attn_mlp", False)
+        return (shared if own is None and parallel else own), getattr(block, "ln2_post", None)
 
     def _gain(self, norm: Any) -> Tensor:
         weight = getattr(norm, "w", None)  # a norm whose gain was folded into the weights has none

@@ -29,10 +29,14 @@ ENFORCED = (
     "itlens.tokenization",
     "itlens.vocabulary.tokens",
     "itlens.weights",
+    "itlens.diff.component_match",
     "itlens.diff.length_regression",
+    "itlens.diff.principal_angles",
     "itlens.diff.response_profile",
+    "itlens.diff.rotation_nulls",
     "itlens.diff.sensitivity_grid",
     "itlens.diff.statistics",
+    "itlens.diff.variance_transfer",
 )
 install_import_hook(ENFORCED, f"{tests.shapes.__name__}.check")
 

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("density",),
     ("aggregate", "released"),
     ("store",),
-    ("tokenization", "prompts", "vocabulary"),
+    ("tokenization", "prompts", "vocabulary", "annotate"),
     ("models",),
     ("weights",),
     ("probes", "diff", "views"),
@@ -40,7 +40,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OUTSIDE = ("__init__", "demo")
 HEAVY = ("torch", "transformer_lens", "transformers")
 LIGHT = ("errors", "files", "provenance", "density", "aggregate", "released", "store", "tokenization", "prompts")
-LIGHT += ("vocabulary", "diff", "views", "progress", "terminal", "cli")
+LIGHT += ("vocabulary", "annotate", "diff", "views", "progress", "terminal", "cli")
 LIGHT += tuple(f"study.{name}" for name in ("comparison", "folder", "notes", "outcome", "parts", "ranges"))
 LIGHT += ("study.report_content", "study.word_layers")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
@@ -214,7 +214,7 @@ def test_every_public_name_resolves() -> None:
             assert inspect.getdoc(value), name
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         itlens.nothing  # noqa: B018
-    for lazy in ("itlens.diff", "itlens.study", "itlens.views", "itlens.models", "itlens.prompts"):
+    for lazy in ("itlens.annotate", "itlens.diff", "itlens.study", "itlens.views", "itlens.models", "itlens.prompts"):
         module = import_module(lazy)
         assert all(getattr(module, name) is not None for name in module.__all__), lazy
 
@@ -222,7 +222,7 @@ def test_every_public_name_resolves() -> None:
 def test_no_submodule_shadows_a_public_name() -> None:
     """`itlens.attribute` must stay the function, whatever is imported before."""
     modules = {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
-    assert modules & set(itlens.__all__) == {"demo", "diff", "errors", "views"}
-    for part in ("diff", "study", "views", "models", "prompts"):
+    assert modules & set(itlens.__all__) == {"annotate", "demo", "diff", "errors", "views"}
+    for part in ("annotate", "diff", "study", "views", "models", "prompts"):
         inside = {module.name for module in pkgutil.iter_modules([str(PACKAGE / part)])}
         assert not inside & set(import_module(f"itlens.{part}").__all__), part

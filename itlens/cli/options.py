@@ -41,6 +41,23 @@ class WordFormat(str, Enum):
     json = "json"
 
 
+class Vectors(str, Enum):
+    """Whose concepts `itlens concepts` shows: what neurons write, or what they look for."""
+
+    value = "value"
+    key = "key"
+    gate = "gate"
+
+
+class ConceptFormat(str, Enum):
+    """What `itlens concepts` prints, or writes to --out."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    nc = "nc"
+
+
 DtypeOption = Annotated[Dtype, typer.Option(help="Precision of weights and activations.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: cuda where there is one.")]
 BackendOption = Annotated[Backend, typer.Option(help="HookedTransformer or TransformerBridge.")]

@@ -1,7 +1,8 @@
-"""Commands on one model: `itlens attribute | words | inspect`."""
+"""Commands on one model: `itlens attribute | words | concepts | inspect`."""
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from itlens.cli.options import (
     AdapterOption,
     Backend,
     BackendOption,
+    ConceptFormat,
     DeviceOption,
     Dtype,
     DtypeOption,
@@ -18,6 +20,7 @@ from itlens.cli.options import (
     NewTokensOption,
     RemoteOption,
     TopKOption,
+    Vectors,
     VectorsOption,
     VocabularyOption,
     WordFormat,
@@ -93,7 +96,7 @@ def words(
     from itlens.study.asked_words import AskedWords
     from itlens.terminal import print_words, save_words
 
-    form = _word_format(output, out)
+    form = _form(WordFormat, output, out)
     side = Side.of("model", model, adapter=adapter, trust_remote_code=trust_remote_code)
     for name, number in (("layer", layer), ("head", head)):
         chosen(name, number, side.facts[f"{name}s"] or 0)
@@ -114,18 +117,79 @@ def words(
         print_words(found.pairs, found.energy, form, rows=rows, by_dimension=by_dimension)
 
 
-def _word_format(output: WordFormat | None, out: Path | None) -> str:
+def concepts(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file.")],
+    layer: Annotated[int, typer.Option(help="The layer, from 0.")],
+    side: Annotated[Vectors, typer.Option(help="What neurons write (value) or look for (key, gate).")] = Vectors.value,
+    components: Annotated[int, typer.Option(min=1, help="So many, from high to low variance.")] = 10,
+    words: Annotated[int, typer.Option(min=1, help="Words of each.")] = 15,
+    signed: Annotated[bool, typer.Option("--signed", help="The words of a component's two ends apart.")] = False,
+    label: Annotated[
+        bool, typer.Option("--label", help="Say what its 15 first words are about, by word lists.")
+    ] = False,
+    vocabulary: VocabularyOption = "builtin",
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = None,
+    backend: BackendOption = Backend.hooked,
+    adapter: AdapterOption = None,
+    output: Annotated[ConceptFormat | None, typer.Option("--format", help="Default: table, or --out's ending.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write them here: .csv, .json or .nc.")] = None,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Show what one feed-forward layer knows, in words: the principal components of its neurons' vectors."""
+    from itlens.models import load_model
+    from itlens.models.compatibility import Side
+    from itlens.probes.grid import chosen
+    from itlens.probes.mlp import mlp_concepts
+    from itlens.study.asked_concepts import READ, AskedConcepts, with_labels
+    from itlens.terminal import print_concepts, save_concepts
+
+    form = _form(ConceptFormat, output, out)
+    known = Side.of("model", model, adapter=adapter, trust_remote_code=trust_remote_code)
+    chosen("layer", layer, known.facts["layers"] or 0)
+    asked = AskedConcepts.of(vocabulary, components, words)
+    asked.refuse_impossible(known)
+    loaded = load_model(
+        model,
+        adapter=adapter,
+        device=device,
+        dtype=dtype.value,
+        backend=backend.value,
+        trust_remote_code=trust_remote_code,
+    )
+    found = mlp_concepts(
+        loaded,
+        asked.vocabulary,
+        side=side.value,
+        layers=layer,
+        components=asked.components,
+        top_k=max(asked.top_k, READ) if label else asked.top_k,
+        signed=signed,
+    )
+    if label:
+        found = with_labels(found, asked.top_k)
+    if out is not None:
+        save_concepts(found, out)
+    else:
+        print_concepts(found, form)
+
+
+_BINARY = ("parquet", "nc")
+
+
+def _form(kinds: type[WordFormat] | type[ConceptFormat], output: Enum | None, out: Path | None) -> str:
     """What is asked for: by --format, else by the ending of --out, else a table."""
+    asked = None if output is None else str(output.value)
     if out is None:
-        if output is WordFormat.parquet:
-            raise ItlensError("--format parquet is no text for a terminal; give a file with --out.")
-        return (output or WordFormat.table).value
+        if asked in _BINARY:
+            raise ItlensError(f"--format {asked} is no text for a terminal; give a file with --out.")
+        return asked or "table"
     ending = out.suffix.removeprefix(".")
-    forms = [form.value for form in WordFormat if form is not WordFormat.table]
+    forms = [form.value for form in kinds if form.value != "table"]
     if ending not in forms:
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .{', .'.join(forms)}.")
-    if output is not None and output.value != ending:
-        raise ItlensError(f"--out is {out.name!r} and --format {output.value}; leave one of them out.")
+    if asked not in (None, ending):
+        raise ItlensError(f"--out is {out.name!r} and --format {asked}; leave one of them out.")
     return ending
 
 

@@ -15,11 +15,19 @@ _HOME = {
     "moved_heads": "itlens.diff.pair_listing",
     "verb_changes": "itlens.diff.verb_groups",
     "pairs_verdict": "itlens.diff.pair_conclusion",
+    "concepts": "itlens.diff.concept_diff",
+    "concept_changes": "itlens.diff.concept_listing",
+    "concept_shares": "itlens.diff.label_shares",
+    "concepts_verdict": "itlens.diff.concept_conclusion",
 }
 
 __all__ = [
     "AttributionDiff",
     "attributions",
+    "concept_changes",
+    "concept_shares",
+    "concepts",
+    "concepts_verdict",
     "moved_heads",
     "pair_changes",
     "pairs_verdict",
@@ -33,7 +41,11 @@ __getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 if TYPE_CHECKING:
     from itlens.diff.attribution_diff import AttributionDiff, attributions
+    from itlens.diff.concept_conclusion import concepts_verdict
+    from itlens.diff.concept_diff import concepts
+    from itlens.diff.concept_listing import concept_changes
     from itlens.diff.conclusion import verdict
+    from itlens.diff.label_shares import concept_shares
     from itlens.diff.pair_conclusion import pairs_verdict
     from itlens.diff.pair_listing import moved_heads, pair_changes
     from itlens.diff.verb_groups import verb_changes

@@ -75,7 +75,7 @@ def energy_table(layer: int, heads: Sequence[int], energies: Float[Tensor, "head
 
 def word_categories(words: Sequence[str]) -> pd.CategoricalDtype:
     """The dtype of a column of words of the vocabulary, in its order."""
-    return pd.CategoricalDtype(pd.Index(list(words), dtype=object))
+    return pd.CategoricalDtype(pd.Index(list(words)))  # the dtype of texts that a file gives back, too
 
 
 def join_tables(tables: Sequence[pd.DataFrame], attrs: Mapping[Any, Any]) -> pd.DataFrame:

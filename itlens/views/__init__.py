@@ -1,11 +1,14 @@
 """Views: functions of results that return what Jupyter displays; they never compute, show or write.
 
 Figures (plotly.graph_objects.Figure): `scores`, `groups`, `profile`, `sensitivity`, `heatmap` of attribution, `heads`,
-`verbs` of attention. Offline HTML: `tokens`, `token_pair`, `word_pairs`. The page of a whole comparison: `report`.
+`verbs` of attention, `angles` of concepts. Offline HTML: `tokens`, `token_pair`, `word_pairs`, `concepts`. The page of
+a whole comparison: `report`.
 """
 
 from __future__ import annotations
 
+from itlens.views.angle_chart import angles
+from itlens.views.concept_cards import ConceptCards, concepts
 from itlens.views.curve_charts import profile, sensitivity
 from itlens.views.head_map import heads
 from itlens.views.map_chart import heatmap
@@ -17,12 +20,15 @@ from itlens.views.token_view import TokenView, token_pair, tokens
 from itlens.views.verb_bars import verbs
 
 __all__ = [
+    "ConceptCards",
     "Example",
     "PairTable",
     "Report",
     "ReportContent",
     "TokenView",
     "WordContent",
+    "angles",
+    "concepts",
     "groups",
     "heads",
     "heatmap",

@@ -42,8 +42,10 @@ def _parts(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {error.strerror or error}.") from error
     except _BROKEN as error:
+        # numpy's own sentence advises to load such a file unsafely
+        why = "it holds Python objects, or is no such file" if "pickle" in str(error) else str(error)
         raise StoreError(
-            f"{path} is no archive of word vectors ({error}): expected np.savez with words (strings: "
+            f"{path} is no archive of word vectors ({why}): expected np.savez with words (strings: "
             "np.array(words, dtype=str)) and vectors (a row per word)."
         ) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from itlens.probes.attention import join_layers, qk_layers
 from itlens.probes.qk_search import Search
 from itlens.probes.relatedness import Relatedness
 from itlens.probes.top_words import TopWords, largest
-from itlens.weights import AttentionWeights, ModelWeights, weights_of
+from itlens.weights import AttentionWeights, MlpWeights, ModelWeights, weights_of
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS
 from tests.tiny import tiny_hf_model, tiny_tokenizer
@@ -296,6 +297,14 @@ def test_the_table_says_where_it_comes_from(vocab: Vocabulary, vectors: WordVect
     assert {name: str(table[name].dtype) for name in kinds} == kinds
 
 
+def test_a_table_comes_back_from_a_file_as_it_was(vocab: Vocabulary, vectors: WordVectors, tmp_path: Path) -> None:
+    model = itlens.load_model(tiny_hf_model("llama"), tokenizer=tiny_tokenizer())
+    table = itlens.qk_word_pairs(model, vocab, vectors=vectors, **SETTINGS)
+    back = itlens.load(itlens.save(table, tmp_path / "pairs.parquet"))
+    pd.testing.assert_frame_equal(back, table)
+    assert back.attrs == table.attrs and {"=", "|"} <= set("".join(back["query"]))
+
+
 class Streamed:
     """Weights that hold no model: what a checkpoint on disk would give, a layer at a time."""
 
@@ -308,6 +317,9 @@ class Streamed:
     def attention(self, layer: int) -> AttentionWeights:
         self.read.append(layer)
         return self._own.attention(layer)
+
+    def mlp(self, layer: int) -> MlpWeights:
+        raise AssertionError("QK needs no feed-forward layer")
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self._own.embed(ids)

@@ -1,0 +1,136 @@
+"""One request to an OpenAI-compatible server: tried again where that can help, one sentence where it cannot.
+
+The key comes from the environment (OPENAI_API_KEY) and goes nowhere but into the request: it is no argument, is not
+kept on disk, and is taken out of what a server answers before that is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any, NoReturn
+from urllib.parse import urlsplit, urlunsplit
+
+from itlens.errors import AnnotateError
+from itlens.files import visible
+
+KEY, BASE_URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+OPENAI = "https://api.openai.com/v1"
+_LONGEST_PAUSE = 60.0  # seconds
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_SHOWN = 200  # characters of what a server said
+
+
+class ChatServer:
+    """A server and a model on it. Nothing is sent before `ask`."""
+
+    def __init__(self, model: str, base_url: str | None, *, timeout: float, tries: int, pause: float) -> None:
+        self.model, self._tries, self._pause = model, tries, pause
+        url = (base_url or os.environ.get(BASE_URL, "").strip() or OPENAI).rstrip("/")
+        parts = _split(url)
+        self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        self._key = os.environ.get(KEY, "").strip()
+        self._secrets = [secret for secret in (self._key, parts.password, parts.username) if secret]
+        if not self._key and parts.hostname not in _LOCAL:
+            raise AnnotateError(
+                f"There is no key for {self.url}: set the environment variable {KEY}, or use a server on this machine "
+                "(base_url='http://localhost:8000/v1')."
+            )
+        self._client = _openai().OpenAI(api_key=self._key or "none", base_url=url, timeout=timeout, max_retries=0)
+
+    def ask(self, asked: dict[str, Any]) -> str:
+        """The text that the model answers; "" where it answers none. Raises AnnotateError."""
+        openai = _openai()
+        for number in range(self._tries):
+            try:
+                return self._text(self._client.chat.completions.create(**asked))
+            except openai.APIError as error:
+                if number + 1 == self._tries or not _passes(openai, error):
+                    self._fail(openai, error, number + 1)
+                time.sleep(_wait(error, self._pause * 2**number))
+            except (ValueError, AttributeError, TypeError) as error:  # what the client makes of a body that is no JSON
+                raise self._no_api() from error
+        raise AssertionError("unreachable")
+
+    def _text(self, response: Any) -> str:
+        choices = getattr(response, "choices", None)
+        if not isinstance(choices, list):
+            raise self._no_api()
+        message = getattr(choices[0], "message", None) if choices else None
+        return getattr(message, "content", None) or ""
+
+    def _no_api(self) -> AnnotateError:
+        return AnnotateError(f"{self.url} does not answer as an OpenAI-compatible server does; base_url ends in /v1.")
+
+    def _fail(self, openai: Any, error: Any, tries: int) -> NoReturn:
+        """One sentence on why there is no answer, without the key, and without the client's own exception."""
+        said, times = self._clean(_said(error)), f"after {tries} tries" if tries > 1 else "not tried again"
+        if isinstance(error, openai.APITimeoutError):
+            why = f"{self.url} did not answer in time ({times}): give a longer timeout="
+        elif isinstance(error, openai.APIConnectionError):
+            why = f"{self.url} cannot be reached ({self._clean(str(error.__cause__ or error))}): is the server running?"
+        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            why = f"{self.url} refuses the key in {KEY}" if self._key else f"{self.url} wants a key: set {KEY}"
+        elif isinstance(error, openai.NotFoundError):
+            why = f"{self.url} knows no model {self.model!r}, or base_url is wrong (it ends in /v1): {said}"
+        elif isinstance(error, openai.RateLimitError):
+            why = f"{self.url} refuses more requests (429, {times}): wait, then run again: {said}"
+        else:
+            status = getattr(error, "status_code", "no status")
+            why = f"{self.url} answers with an error ({status}, {times}) to a request for {self.model!r}: {said}"
+        raise AnnotateError(why.rstrip(".") + ("" if why.endswith("?") else ".")) from None
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]")
+        text = " ".join(visible(text).split())
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _said(error: Any) -> str:
+    """What the server says in the body, in one of the forms that servers use; else what the client says."""
+    body = getattr(error, "body", None)
+    for key in ("message", "detail", "error"):
+        if isinstance(body, dict) and body.get(key):
+            return str(body[key])
+    response = getattr(error, "response", None)
+    return response.text if response is not None and response.text.strip() else str(error)
+
+
+def _openai() -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise AnnotateError(
+            "The chat labeller needs the package openai: pip install 'itlens[annotate]'; labeller='lexicon' needs "
+            "nothing."
+        ) from None
+    return openai
+
+
+def _split(url: str) -> Any:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise AnnotateError("base_url is no address of a server; expected something like 'http://localhost:8000/v1'.")
+    return parts
+
+
+def _passes(openai: Any, error: Any) -> bool:
+    """Whether it may go better the next time: 408, 409, 429 (but not an empty account), 5xx, and timeouts."""
+    if isinstance(error, openai.APITimeoutError):
+        return True
+    if isinstance(error, openai.APIConnectionError):
+        return type(error.__cause__).__name__ != "ConnectError"  # nobody listens there
+    if getattr(error, "code", None) == "insufficient_quota":
+        return False
+    status = getattr(error, "status_code", 0)
+    return status in (408, 409, 429) or status >= 500
+
+
+def _wait(error: Any, pause: float) -> float:
+    """Seconds: what the server asks for (Retry-After), else the pause, spread a little so that threads part."""
+    response = getattr(error, "response", None)
+    wished = response.headers.get("retry-after", "") if response is not None else ""
+    seconds = float(wished) if wished.replace(".", "", 1).isdigit() else pause * random.uniform(0.8, 1.2)
+    return min(seconds, _LONGEST_PAUSE)

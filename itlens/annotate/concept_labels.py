@@ -1,0 +1,146 @@
+"""Labels for the concepts of a model's feed-forward layers: one row per layer, component and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from itlens.annotate.labels import TASKS, TOP, Label, Labeller
+from itlens.annotate.lexicon_labels import lexicon
+from itlens.errors import AnnotateError, ResultError
+from itlens.progress import late_bar
+from itlens.provenance import provenance
+
+_KEPT = ("model", "revision", "side", "signed", "n_layers", "vocabulary", "vocabulary_name", "vocabulary_size")
+
+
+class _Concept(NamedTuple):
+    layer: int
+    component: int
+    pole: str
+    words: tuple[str, ...]
+
+
+def annotate_concepts(
+    concepts: xr.Dataset,
+    labeller: str | Labeller = "lexicon",
+    *,
+    components: int = 50,
+    announce: Callable[[Any], None] | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """What the concepts of `itlens.mlp_concepts` are about, from their 15 top words.
+
+    labeller: "lexicon" (offline, always the same), `itlens.annotate.chat(...)`, or any function of a list of words
+    that returns a `Label`. components: how many of each layer, from the first. announce: called before anything is
+    sent with what a chat model will take (a `Cost`: requests and tokens, about; no price); what it raises stops all.
+    progress: a bar on standard error, which says that as well.
+
+    Columns: layer, component, pole ("+" or "-"; "" for unsigned concepts), words, description, one boolean column per
+    task (task_daily, ...), level, confidence, known (False: "cannot tell"), seed (0 for a labeller that needs none),
+    labeller. .attrs: where the concepts come from, labeller, seeds (a list, empty for a labeller without), components,
+    unknown and unparsed (counts of rows), cost. Source: Wu et al. 2023, section 5, with labels of our own making.
+    Raises ResultError for something else than concepts, AnnotateError for a labeller that is none or cannot answer.
+    """
+    chosen = _labeller(labeller)
+    listed = list(_concepts(concepts, components))
+    seeds: tuple[int, ...] = tuple(getattr(chosen, "seeds", ()))
+    cost = chosen.estimate([concept.words for concept in listed]) if hasattr(chosen, "estimate") else None
+    if announce is not None and cost is not None:
+        announce(cost)
+    bar = "labels" if cost is None else f"labels ({cost})"
+    before = getattr(chosen, "unparsed", 0)
+    with late_bar(bar, progress) as tell:
+        labels = _labels(chosen, listed, seeds, tell)
+    rows = [_row(concept, seed, label) for (concept, seed), label in labels]
+    table = pd.DataFrame(rows).assign(labeller=_name(chosen))
+    facts = {name: concepts.attrs[name] for name in _KEPT if name in concepts.attrs}
+    table.attrs = provenance("annotate_concepts", **facts, labeller=_name(chosen), components=components, words=TOP)
+    table.attrs |= {"seeds": list(seeds), "unknown": int((~table["known"]).sum())}
+    table.attrs["cost"] = "" if cost is None else str(cost)
+    table.attrs["unparsed"] = int(getattr(chosen, "unparsed", 0) - before)
+    return table
+
+
+def _labeller(labeller: Any) -> Any:
+    if labeller == "lexicon":
+        return lexicon()
+    if isinstance(labeller, str) or not callable(labeller):
+        raise AnnotateError(
+            f"labeller={labeller!r}; expected 'lexicon', itlens.annotate.chat(model), or a function of a list of words."
+        )
+    return labeller
+
+
+def _name(labeller: Any) -> str:
+    return str(getattr(labeller, "name", getattr(labeller, "__name__", type(labeller).__name__)))
+
+
+def _concepts(concepts: Any, components: int) -> Iterator[_Concept]:
+    """The chosen concepts in order. Raises ResultError."""
+    if not isinstance(concepts, xr.Dataset) or "word" not in concepts:
+        raise ResultError("annotate_concepts takes the Dataset of itlens.mlp_concepts; got something else.")
+    dims = tuple(concepts["word"].dims)
+    if dims not in (("layer", "component", "rank"), ("layer", "component", "pole", "rank")):
+        raise ResultError(f"annotate_concepts: the words have the axes {dims}; expected those of itlens.mlp_concepts.")
+    there = concepts.sizes["component"]
+    if type(components) is not int or not 1 <= components <= there:
+        raise ResultError(f"components={components!r}; there are concepts for 1 to {there} components.")
+    words = concepts["word"].isel(component=slice(components), rank=slice(TOP))
+    if "pole" not in dims:
+        words = words.expand_dims({"pole": [""]}, axis=2)
+    axes = [words[name].values.tolist() for name in ("layer", "component", "pole")]
+    for place in np.ndindex(*words.shape[:3]):
+        layer, component, pole = (axis[at] for axis, at in zip(axes, place, strict=True))
+        yield _Concept(int(layer), int(component), str(pole), tuple(str(word) for word in words.values[place]))
+
+
+def _labels(
+    labeller: Any, concepts: list[_Concept], seeds: tuple[int, ...], tell: Callable[[int, int], None]
+) -> list[tuple[tuple[_Concept, int | None], Label]]:
+    """Every concept with every seed, in order; several at a time where the labeller says so."""
+    jobs: list[tuple[_Concept, int | None]] = [(concept, seed) for concept in concepts for seed in seeds or (None,)]
+    done = []
+    with ThreadPoolExecutor(getattr(labeller, "workers", 1)) as pool:
+        try:
+            for number, label in enumerate(pool.map(_asker(labeller), jobs), start=1):
+                done.append((jobs[number - 1], label))
+                tell(number, len(jobs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what is not sent yet stays unsent
+            raise
+    return done
+
+
+def _asker(labeller: Any) -> Callable[[tuple[_Concept, int | None]], Label]:
+    def ask(job: tuple[_Concept, int | None]) -> Label:
+        concept, seed = job
+        words = list(concept.words)
+        label = labeller(words) if seed is None else labeller(words, seed=seed)
+        if not isinstance(label, Label):
+            raise AnnotateError(
+                f"The labeller {_name(labeller)} returned {label!r}; expected an itlens.annotate.Label."
+            )
+        return label
+
+    return ask
+
+
+def _row(concept: _Concept, seed: int | None, label: Label) -> dict[str, Any]:
+    return {
+        "layer": concept.layer,
+        "component": concept.component,
+        "pole": concept.pole,
+        "words": " ".join(concept.words),
+        "description": label.description,
+        **{f"task_{task}": task in label.tasks for task in TASKS},
+        "level": label.level,
+        "confidence": float(label.confidence),
+        "known": label.known,
+        "seed": seed or 0,
+    }

@@ -1,0 +1,72 @@
+"""Which vectors of a feed-forward layer are read, and against which words."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from itlens.errors import ModelError, ProbeError
+from itlens.provenance import provenance
+from itlens.vocabulary import Vocabulary
+from itlens.weights import MlpWeights, Weights
+
+SIDES = ("value", "key", "gate")
+
+
+class NeuronRows(NamedTuple):
+    """A vector per neuron, and the gain per column that goes with them."""
+
+    matrix: Float[Tensor, "d_mlp d_model"]
+    gain: Float[Tensor, " d_model"]
+
+
+def refuse_side(side: str) -> None:
+    """Raise ProbeError for a side that is none."""
+    if side not in SIDES:
+        raise ProbeError(f"side={side!r}; expected one of {', '.join(SIDES)}.")
+
+
+def refuse_number(name: str, number: Any, least: int) -> None:
+    """Raise ProbeError for anything but a whole number of at least `least`."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ProbeError(f"{name}={number!r}; expected a whole number of at least {least}.")
+
+
+def word_side(side: str) -> str:
+    """Values are read on the words that the model writes, keys and gates on those that it reads."""
+    return "output" if side == "value" else "input"
+
+
+def neuron_rows(mlp: MlpWeights, side: str, layer: int) -> NeuronRows:
+    """The layer's values (rows of W_out) or its keys or gates (columns of W_in, W_gate). Raises ProbeError."""
+    if side == "value":
+        rows = NeuronRows(mlp.W_out, mlp.out_gain)
+    elif side == "key":
+        rows = NeuronRows(mlp.W_in.T, mlp.gain)
+    elif mlp.W_gate is None:
+        raise ProbeError(f'side="gate": the feed-forward layer {layer} has no W_gate; expected "value" or "key".')
+    else:
+        rows = NeuronRows(mlp.W_gate.T, mlp.gain)
+    if not bool(rows.matrix.isfinite().all() and rows.gain.isfinite().all()):
+        raise ProbeError(f"The {side} vectors of layer {layer} are not finite; check the model's weights.")
+    return rows
+
+
+def mlp_of(weights: Weights, layer: int) -> MlpWeights:
+    """One layer's MLP, in shapes that fit each other. Raises ModelError."""
+    mlp, width = weights.mlp(layer), weights.facts["d_model"]
+    if mlp.W_in.shape[0] != width or mlp.W_out.shape[1] != width or mlp.W_in.shape[1] != mlp.W_out.shape[0]:
+        raise ModelError(
+            f"The feed-forward layer {layer} has W_in {tuple(mlp.W_in.shape)} and W_out {tuple(mlp.W_out.shape)}; "
+            f"expected (d_model, d_mlp) and (d_mlp, d_model) with d_model = {width}."
+        )
+    return mlp
+
+
+def mlp_attrs(probe: str, weights: Weights, vocab: Vocabulary, layers: list[int], **settings: Any) -> dict[str, Any]:
+    """Provenance: the model, its shape, the layers, the words, the settings."""
+    shape = {"n_layers": weights.facts["layers"], "d_model": weights.facts["d_model"]}
+    words = {"vocabulary": vocab.fingerprint, "vocabulary_name": vocab.name, "vocabulary_size": len(vocab)}
+    return {**provenance(probe, **weights.attrs, **shape, **words, **settings), "layers": layers}

@@ -1,0 +1,62 @@
+"""How far the leading components turn when a layer's neurons are drawn anew: the noise floor of a rotation.
+
+A draw takes as many rows as there are, with replacement (a bootstrap). For each k, the span of its first k components
+is compared with the span of those of all rows: OVERLAP is the projection kernel, the mean squared cosine of the
+principal angles (1 = same space), ANGLE the mean of those angles. The same seed and layer draw the same rows in every
+model of that shape.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from itlens.probes.components import CentredRows, principal_components
+
+KS = (10, 50, 100, 300)
+
+
+class Floor(NamedTuple):
+    """Overlaps (no unit) and mean principal angles (radians) of draws with all rows."""
+
+    overlap: Float[np.ndarray, "k draw"]
+    angle: Float[np.ndarray, "k draw"]
+
+
+def sizes(components: int) -> list[int]:
+    """The subspaces that are compared: KS, cut to the components there are."""
+    return sorted({min(k, components) for k in KS})
+
+
+def noise_floor(
+    matrix: Float[Tensor, "rows d_model"],
+    gain: Float[Tensor, " d_model"],
+    directions: Float[Tensor, "components d_model"],
+    *,
+    draws: int,
+    seed: int,
+    layer: int,
+) -> Floor:
+    """The floor of one layer, from `draws` bootstrap samples of its rows."""
+    generator, count = np.random.default_rng([seed, layer]), len(matrix)
+    columns = []
+    for _ in range(draws):
+        counts = np.bincount(generator.integers(0, count, count), minlength=count)
+        taken = np.flatnonzero(counts)
+        places = torch.as_tensor(taken, device=matrix.device)
+        rows = CentredRows(matrix[places], gain, torch.as_tensor(counts[taken], device=matrix.device))
+        columns.append(_compared(directions, principal_components(rows, len(directions)).directions))
+    overlap, angle = np.array(columns).transpose(1, 2, 0)
+    return Floor(overlap, angle)
+
+
+def _compared(
+    one: Float[Tensor, "components d_model"], other: Float[Tensor, "components d_model"]
+) -> tuple[list[float], list[float]]:
+    inner = (one.to(other.device) @ other.T).cpu()
+    cosines = [torch.linalg.svdvals(inner[:k, :k]).clamp(max=1) for k in sizes(len(inner))]
+    return [float(c.square().mean()) for c in cosines], [float(torch.arccos(c).mean()) for c in cosines]
