@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,7 +49,6 @@ def attribute(
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Show how much each token of one prompt drives the response."""
-    from itlens.models import load_model
     from itlens.probes.attribution import attribute as run
     from itlens.prompts import Prompt
     from itlens.terminal import print_attribution, save_attribution
@@ -57,14 +56,7 @@ def attribute(
     asked = Prompt(prompt, instruction=[instruction] if instruction else [])
     if out is not None and out.suffix not in (".nc", ".html"):
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .nc or .html.")
-    loaded = load_model(
-        model,
-        adapter=adapter,
-        device=device,
-        dtype=dtype.value,
-        backend=backend.value,
-        trust_remote_code=trust_remote_code,
-    )
+    loaded = _loaded(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
     found = run(loaded, asked, response, method=method, objective=objective, max_new_tokens=max_new_tokens)
     if out is not None:
         save_attribution(found, asked, out)
@@ -89,7 +81,6 @@ def words(
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Show which words one attention head relates, from its weights; see `compare` for a pair of models."""
-    from itlens.models import load_model
     from itlens.models.compatibility import Side
     from itlens.probes.attention import qk_layers
     from itlens.probes.grid import chosen
@@ -102,14 +93,7 @@ def words(
         chosen(name, number, side.facts[f"{name}s"] or 0)
     asked = AskedWords.of(vocabulary, vectors, top_k)
     asked.refuse_unknown(side)
-    loaded = load_model(
-        model,
-        adapter=adapter,
-        device=device,
-        dtype=dtype.value,
-        backend=backend.value,
-        trust_remote_code=trust_remote_code,
-    )
+    loaded = _loaded(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
     (found,) = qk_layers(loaded, asked.vocabulary, vectors=asked.vectors, layers=layer, heads=head, top_k=top_k)
     if out is not None:
         save_words(found.pairs, out)
@@ -137,7 +121,6 @@ def concepts(
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Show what one feed-forward layer knows, in words: the principal components of its neurons' vectors."""
-    from itlens.models import load_model
     from itlens.models.compatibility import Side
     from itlens.probes.grid import chosen
     from itlens.probes.mlp import mlp_concepts
@@ -149,14 +132,7 @@ def concepts(
     chosen("layer", layer, known.facts["layers"] or 0)
     asked = AskedConcepts.of(vocabulary, components, words)
     asked.refuse_impossible(known)
-    loaded = load_model(
-        model,
-        adapter=adapter,
-        device=device,
-        dtype=dtype.value,
-        backend=backend.value,
-        trust_remote_code=trust_remote_code,
-    )
+    loaded = _loaded(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
     found = mlp_concepts(
         loaded,
         asked.vocabulary,
@@ -191,6 +167,12 @@ def _form(kinds: type[WordFormat] | type[ConceptFormat], output: Enum | None, ou
     if asked not in (None, ending):
         raise ItlensError(f"--out is {out.name!r} and --format {asked}; leave one of them out.")
     return ending
+
+
+def _loaded(model: str, dtype: Dtype, backend: Backend, **options: Any) -> Any:
+    from itlens.models import load_model
+
+    return load_model(model, dtype=dtype.value, backend=backend.value, **options)
 
 
 def inspect(

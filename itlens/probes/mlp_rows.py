@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itlens.errors import ModelError, ProbeError
-from itlens.provenance import provenance
+from itlens.probes.word_pair_table import word_attrs
 from itlens.vocabulary import Vocabulary
 from itlens.weights import MlpWeights, Weights
 
@@ -68,5 +68,4 @@ def mlp_of(weights: Weights, layer: int) -> MlpWeights:
 def mlp_attrs(probe: str, weights: Weights, vocab: Vocabulary, layers: list[int], **settings: Any) -> dict[str, Any]:
     """Provenance: the model, its shape, the layers, the words, the settings."""
     shape = {"n_layers": weights.facts["layers"], "d_model": weights.facts["d_model"]}
-    words = {"vocabulary": vocab.fingerprint, "vocabulary_name": vocab.name, "vocabulary_size": len(vocab)}
-    return {**provenance(probe, **weights.attrs, **shape, **words, **settings), "layers": layers}
+    return {**word_attrs(probe, weights, vocab, **shape, **settings), "layers": layers}

@@ -22,12 +22,13 @@ def table_attrs(
 ) -> dict[str, Any]:
     """Provenance: the model, its shape (n_layers, n_heads ...), the grid (layers, heads), the words, the settings."""
     shape = {f"n_{name}" if name != "d_head" else name: weights.facts[name] for name in _SHAPE}
-    words = {
-        "vocabulary": vocab.fingerprint,
-        "vocabulary_name": vocab.name,
-        "vocabulary_size": len(vocab),
-    }
-    return {**provenance(probe, **weights.attrs, **shape, **words, **settings), "layers": layers, "heads": heads}
+    return {**word_attrs(probe, weights, vocab, **shape, **settings), "layers": layers, "heads": heads}
+
+
+def word_attrs(probe: str, weights: Weights, vocab: Vocabulary, **settings: Any) -> dict[str, Any]:
+    """Provenance of what is read from weights in words: the model, the vocabulary, the settings."""
+    words = {"vocabulary": vocab.fingerprint, "vocabulary_name": vocab.name, "vocabulary_size": len(vocab)}
+    return provenance(probe, **weights.attrs, **words, **settings)
 
 
 def pair_table(

@@ -11,6 +11,7 @@ from itlens.annotate import TASKS, annotate_concepts
 from itlens.annotate.labels import TOP
 from itlens.errors import ProbeError
 from itlens.models.compatibility import Side
+from itlens.study.asked_words import known_to_tokenizer
 from itlens.study.ranges import refuse_numbers
 from itlens.vocabulary import Vocabulary
 
@@ -32,9 +33,7 @@ class AskedConcepts(NamedTuple):
 
     def refuse_impossible(self, side: Side) -> None:
         """Raise ProbeError when the tokenizer knows no word, or a layer cannot have so many components."""
-        if side.tokenizer is None:
-            raise ProbeError(f"{side.name} has no tokenizer, and words need one; give tokenizer=.")
-        if not self.vocabulary.token_ids(side.tokenizer).known.any():
+        if not known_to_tokenizer(self.vocabulary, side).any():
             raise ProbeError(
                 f"The tokenizer knows none of the {len(self.vocabulary)} words of the vocabulary; give a vocabulary in "
                 "the language and script that the model reads."

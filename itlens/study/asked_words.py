@@ -31,9 +31,7 @@ class AskedWords(NamedTuple):
 
     def refuse_unknown(self, side: Side) -> None:
         """Raise ProbeError when no word is known both to the model's tokenizer and to the vectors."""
-        if side.tokenizer is None:
-            raise ProbeError(f"{side.name} has no tokenizer, and words need one; give tokenizer=.")
-        read = self.vocabulary.token_ids(side.tokenizer).known
+        read = known_to_tokenizer(self.vocabulary, side)
         related = self.vectors.rows(self.vocabulary.words) >= 0
         if not np.any(read & related):
             raise ProbeError(
@@ -53,6 +51,13 @@ class AskedWords(NamedTuple):
         vectors = f"{self.vectors.name or 'given'}, {self.vectors.vectors.shape[1]} dimensions"
         words = f"{self.vocabulary.name or 'given'}, {len(self.vocabulary):,} words"
         return {"vocabulary": words, "vectors": vectors, "top_k": self.top_k}
+
+
+def known_to_tokenizer(vocabulary: Vocabulary, side: Side) -> np.ndarray:
+    """Which words (bool) the model's tokenizer knows. Raises ProbeError where there is no tokenizer."""
+    if side.tokenizer is None:
+        raise ProbeError(f"{side.name} has no tokenizer, and words need one; give tokenizer=.")
+    return vocabulary.token_ids(side.tokenizer).known
 
 
 def _path(given: Any, name: str) -> str | Path:

@@ -255,7 +255,9 @@ def test_a_part_of_the_whole_and_layers_one_at_a_time(vocab: Vocabulary) -> None
     assert [part.attrs["layers"] for part in parts] == [[0], [1], [2]]
     xr.testing.assert_identical(join_mlp_layers(parts[::-1]), whole)
     fewer = itlens.mlp_concepts(model, vocab, components=3, top_k=5)
-    xr.testing.assert_equal(fewer, whole.isel(component=slice(3)))
+    first = whole.isel(component=slice(3))
+    xr.testing.assert_equal(fewer.drop_vars("score"), first.drop_vars("score"))
+    xr.testing.assert_allclose(fewer["score"], first["score"], rtol=1e-6)  # products of other sizes round otherwise
     with pytest.raises(ProbeError, match="join_mlp_layers got no layers"):
         join_mlp_layers([])
 
