@@ -4,12 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install lint types docs browser clean
+.PHONY: demo test install lint types docs browser models clean
 
 demo: install
 	$(BIN)/itlens demo --out runs/demo
 
-test: install browser
+test: install browser models
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 install: $(VENV)/.installed
@@ -22,6 +22,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # headless Chromium for the tests of the report; those tests say so where it is missing
 browser:
 	sh tests/install_browser.sh
+
+# a small chat model for the test of labels; that test says so where it is missing
+models: install
+	sh tests/install_models.sh $(BIN)/python
 
 lint: install
 	$(BIN)/ruff check .

@@ -5,11 +5,13 @@ is (independent Gaussian numbers: neighbours lie closest), `trained` has a few o
 layers. All ways centre the same rows and look words up in the same way.
 
   svd         torch.linalg.svd(float32, full_matrices=False)
-  full        torch.linalg.svd(float32, full_matrices=True), with --full
+  full        torch.linalg.svd(float32, full_matrices=True), what torch and numpy do by default, with --full
   itlens      what `itlens.mlp_concepts` does for one layer
 
-Then a float64 reference (eigenvectors of the float64 Gram matrix), how far each way's components are from it, and
-how many of their words differ; and all layers of SmolLM2-135M's shape (or of --model), with the peak of memory (Linux).
+Wall time and, since other programs disturb it, processor time of all threads; idle threads should sleep while they wait
+(OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0), or they count. Then a float64 reference (eigenvectors of the float64 Gram
+matrix), how far each way's components are from it, and how many of their words differ; and all layers of SmolLM2-135M's
+shape (or of --model), with the peak of memory (Linux).
 
     python benchmarks/mlp_speed.py [--rounds 2] [--threads 2] [--full] [--model DIR]
 """
@@ -69,10 +71,15 @@ class SevenB:
         return torch.ones(WIDTH, dtype=torch.float16)
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
+def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds by the clock and of all processors, and what comes back."""
+    start, busy = time.perf_counter(), time.process_time()
     out = run()
-    return time.perf_counter() - start, out
+    return time.perf_counter() - start, time.process_time() - busy, out
+
+
+def medians(pairs: list[tuple[float, float]]) -> list[float]:
+    return [statistics.median(column) for column in zip(*pairs, strict=True)]
 
 
 def by_svd(weights: SevenB, words: UnitWords, count: int, full: bool) -> tuple[torch.Tensor, np.ndarray]:
@@ -101,23 +108,25 @@ def one_layer(kind: str, vocab: Vocabulary, count: int, rounds: int, full: bool)
     }
     if full:
         ways["full"] = lambda: by_svd(weights, words, count, True)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     found: dict[str, Any] = {}
     for _ in range(rounds):
         for name, run in ways.items():
-            lapse, found[name] = timed(run)
-            seconds[name].append(lapse)
+            lapse, busy, found[name] = timed(run)
+            seconds[name].append((lapse, busy))
     gram = CentredRows(weights.W_out, torch.ones(WIDTH)).gram(torch.float64)
-    lapse, exact = timed(lambda: torch.linalg.eigh(gram).eigenvectors[:, -count:].flip(1).T)
+    lapse, _, exact = timed(lambda: torch.linalg.eigh(gram).eigenvectors[:, -count:].flip(1).T)
     reference = words.absolute(exact, 50).words
-    ours = statistics.median(seconds["itlens"])
+    ours = medians(seconds["itlens"])
     print(f"\n7B shape, {kind}: {count} components, {len(vocab)} words; float64 eigenvectors {lapse:.1f} s")
     for name, (directions, named) in found.items():
-        median, each = statistics.median(seconds[name]), " ".join(f"{s:.1f}" for s in seconds[name])
+        own, each = medians(seconds[name]), " ".join(f"{s:.1f}" for s, _ in seconds[name])
         other = int((named != reference).sum())
         print(
-            f"{name:<8}{median:>7.1f} s ({each}) {median / ours:>5.1f}x   largest angle "
-            f"{angle(directions, exact):.1e}, words at another place: {other} of {named.size}"
+            f"{name:<8}{own[0]:>7.1f} s ({each}) {own[0] / ours[0]:>5.1f}x   processors {own[1]:>6.1f} s "
+            f"{own[1] / ours[1]:>5.1f}x   largest angle {angle(directions, exact):.1e}, words at another "
+            f"place: {other} of {named.size}",
+            flush=True,
         )
 
 
@@ -126,9 +135,11 @@ def whole_model(model: Any, vocab: Vocabulary, name: str) -> None:
     before = status("VmRSS:")
     reset_peak()
     for side in ("value", "key"):
-        lapse, ds = timed(lambda side=side: itlens.mlp_concepts(model, vocab, side=side))
+        lapse, busy, ds = timed(lambda side=side: itlens.mlp_concepts(model, vocab, side=side))
         sizes = f"{ds.sizes['layer']} layers, {ds.sizes['component']} components, {len(vocab)} words"
-        print(f"{name}, side {side}: {lapse:.1f} s for {sizes}; result {ds.nbytes / 1e6:.0f} MB")
+        print(
+            f"{name}, side {side}: {lapse:.1f} s (processors {busy:.1f} s) for {sizes}; result {ds.nbytes / 1e6:.0f} MB"
+        )
     print(f"memory above the process with its model: {(status('VmHWM:') - before) / 1e9:.2f} GB")
 
 

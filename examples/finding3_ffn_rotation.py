@@ -1,7 +1,6 @@
-"""Finding 3 of Wu et al. (NAACL 2024): did tuning turn what feed-forward layers know, and how far?
+"""Finding 3 of Wu et al. (NAACL 2024): how far did tuning turn what feed-forward layers know, and toward user tasks?
 
-A layer's concepts are the principal components of its neurons' value vectors, in words. Prints angles and overlaps per
-layer beside random subspaces and a noise floor (neurons drawn anew), and concepts gained and lost, for any pair.
+Angles beside random subspaces and noise; the paper's table 5 and figure 3 by word lists, tested; concepts in words.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ TABLES = {
     "Mean principal angle in radians": ["mean_angle", "random_mean_angle", "floor_angle_base", "floor_angle_tuned"],
     "Flags; the tuned model's variance in the base's space": ["below_floor", "degenerate", "transfer_base"],
 }
-WORDS, SHOWN = ["layer", "component", "explained", "match_cosine", "inside", "words"], 10
+WORDS = ["layer", "component", "explained", "match_cosine", "inside", "words_base", "words_tuned"]
 
 
 def arguments() -> argparse.Namespace:
@@ -37,16 +36,21 @@ def arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if (asked.base is None) != (asked.tuned is None and asked.adapter is None):
         parser.error("--base goes with --tuned or --adapter: give both, or neither for the embedded pair")
-    if asked.base is None:
-        asked.base, asked.tuned = demo.base_path(), demo.tuned_path()
     return asked
 
 
-def probe(asked: argparse.Namespace) -> dict[str, xr.Dataset]:
-    words = itlens.Vocabulary.load(asked.vocabulary)
-    pair = itlens.load_pair(asked.base, asked.tuned, adapter=asked.adapter)
+def compare(asked: argparse.Namespace) -> tuple[xr.Dataset, pd.DataFrame, pd.DataFrame]:
+    names = (asked.base, asked.tuned) if asked.base else (demo.base_path(), demo.tuned_path())
+    pair, words = itlens.load_pair(*names, adapter=asked.adapter), itlens.Vocabulary.load(asked.vocabulary)
     options = {name: getattr(asked, name) for name in ("side", "components", "resamples")}
-    return {which: itlens.mlp_concepts(getattr(pair, which), words, **options) for which in ("base", "tuned")}
+    both = {which: itlens.mlp_concepts(getattr(pair, which), words, **options) for which in ("base", "tuned")}
+    count = min(50, both["base"].sizes["component"])
+    labels = {f"{which}_labels": itlens.annotate_concepts(ds, components=count) for which, ds in both.items()}
+    turned, changes = itlens.diff.concepts(**both), itlens.diff.concept_changes(**both, words=6)
+    shares = itlens.diff.concept_shares(**labels)
+    for name, found in {**both, **labels, "turned": turned, "changes": changes, "shares": shares}.items():
+        itlens.save(found, asked.out / f"{name}.{'nc' if isinstance(found, xr.Dataset) else 'parquet'}")
+    return turned, changes, shares
 
 
 def show(title: str, table: pd.DataFrame) -> None:
@@ -54,24 +58,20 @@ def show(title: str, table: pd.DataFrame) -> None:
 
 
 def main() -> int:
-    asked = arguments()
     try:
-        concepts = probe(asked)
-        turned = itlens.diff.concepts(**concepts)
-        changes = itlens.diff.concept_changes(**concepts, words=8)
-        for name, result in {**concepts, "turned": turned, "changes": changes}.items():
-            itlens.save(result, asked.out / f"{name}.{'parquet' if name == 'changes' else 'nc'}")
+        turned, changes, shares = compare(asked := arguments())
     except itlens.ItlensError as error:
         print(f"finding 3: {error}", file=sys.stderr)
         return 2
-    print(itlens.diff.concepts_verdict(turned))
+    print(itlens.diff.concepts_verdict(turned, shares))
     for k in turned["k"].values:
         for title, names in TABLES.items():
             show(f"First {k} concepts. {title}", turned.sel(k=k)[names].to_dataframe().reset_index()[["layer", *names]])
+    show("Table 5. Shares of tasks", shares.query("group == 'all' and kind != 'level'").loc[:, "category":"p_holm"])
+    show("Figure 3. Shares of levels", shares.query("kind == 'level'").drop(columns="kind").loc[:, :"p_holm"])
     show("Concepts by their words", pd.crosstab(changes["layer"], changes["status"], dropna=False).reset_index())
-    for status, words in (("gained", "words_tuned"), ("lost", "words_base")):
-        first = changes[changes["status"] == status].nlargest(SHOWN, "explained")
-        show(f"Strongest concepts {status}", first.assign(words=first[words])[WORDS])
+    for status in ("gained", "lost"):
+        show(f"Strongest concepts {status}", changes[changes["status"] == status].nlargest(10, "explained")[WORDS])
     print(f"\nResults: {asked.out}")
     return 0
 

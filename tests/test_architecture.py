@@ -42,7 +42,8 @@ HEAVY = ("torch", "transformer_lens", "transformers")
 LIGHT = ("errors", "files", "provenance", "density", "aggregate", "released", "store", "tokenization", "prompts")
 LIGHT += ("vocabulary", "annotate", "diff", "views", "progress", "terminal", "cli")
 LIGHT += tuple(f"study.{name}" for name in ("comparison", "folder", "notes", "outcome", "parts", "ranges"))
-LIGHT += ("study.report_content", "study.word_layers")
+LIGHT += ("study.report_content", "study.word_layers", "study.concept_layers")
+LIGHT += ("study.concept_results", "study.concept_notes", "probes.layer_join")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

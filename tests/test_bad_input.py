@@ -283,7 +283,7 @@ def test_an_empty_response_scores_0_and_is_said_so(commands: Commands, models: d
 @pytest.mark.parametrize(
     ("options", "error", "named"),
     [
-        ({"probes": "attenton"}, ProbeError, "Unknown probe 'attenton'; known are attribution, attention and all."),
+        ({"probes": "attenton"}, ProbeError, "Unknown probe 'attenton'; known are attribution, attention, mlp"),
         ({"probes": ""}, ProbeError, "Unknown probe"),
         ({"method": "guess"}, ProbeError, "Unknown method 'guess'; known are"),
         ({"objective": "beauty"}, ProbeError, "objective='beauty' is unknown"),

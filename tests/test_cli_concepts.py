@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from itlens import terminal
 from itlens.models.quiet import quiet
 from tests.commands import Commands
 from tests.study.word_runs import WORDS
-from tests.tiny import tiny_folder
+from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
 
 # a file holds a word a line: everything but the line end can be in it
 LISTED = [word for word in WORDS if "\n" not in word]
@@ -156,6 +157,30 @@ def test_labels_are_those_of_the_fifteen_first_words(
     assert saved["description"].values.ravel().tolist() == [row["description"] for row in of.values()]
 
 
+def test_concepts_of_an_adapter_are_those_of_the_merged_model(
+    commands: Commands, folder: Path, asked: list[object], tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft", reason="the peft extra is not installed")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    torch.manual_seed(0)
+    adapted = peft.get_peft_model(tiny_hf_model("llama"), config)
+    with quiet():
+        adapted.save_pretrained(tmp_path / "adapter")
+        adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+        tiny_tokenizer().save_pretrained(tmp_path / "merged")
+    layer = ("--layer", 1, *asked, "--label", "--format", "json")
+    content = json.loads(commands.run("concepts", folder / "llama", "--adapter", tmp_path / "adapter", *layer).out)
+    merged = json.loads(commands.run("concepts", tmp_path / "merged", *layer).out)
+    bare = json.loads(commands.run("concepts", folder / "llama", *layer).out)
+    assert content["attrs"]["model"] == f"{folder / 'llama'} + {tmp_path / 'adapter'}"
+    for one, other in zip(content["concepts"], merged["concepts"], strict=True):
+        assert {**one, "score": 0, "explained": 0} == {**other, "score": 0, "explained": 0}
+        assert [one["score"], one["explained"]] == pytest.approx([other["score"], other["explained"]], abs=1e-5)
+    assert [row["word"] for row in bare["concepts"]] != [row["word"] for row in content["concepts"]]
+    sentence = commands.refused("concepts", folder / "llama", "--adapter", folder / "gpt2", "--layer", 1, *asked)
+    assert "adapter_config.json" in sentence
+
+
 def test_odd_words_stay_on_their_line(folder: Path) -> None:
     found = alone(folder / "llama")
     found["word"][0, 0, :3] = ["two\nlines", "\x1b[2J", "a\tb"]
@@ -176,7 +201,10 @@ def test_odd_words_stay_on_their_line(folder: Path) -> None:
         ((), "Missing option '--layer'"),
         (("--layer", "x"), "--layer"),
         (("--layer", 0, "--components", 0), "--components"),
-        (("--layer", 0, "--components", 33), "components=33; 56 centred vectors of width 32 have at most 32"),
+        (
+            ("--layer", 0, "--components", 33),
+            "components=33; the 56 centred vectors of width 32 have a rank of at most 32",
+        ),
         (("--layer", 0, "--words", 0), "--words"),
         (("--layer", 0, "--side", "query"), "'query' is not one of"),
         (("--layer", 0, "--format", "xml"), "'xml' is not one of"),
@@ -199,7 +227,7 @@ def test_what_is_not_there_is_refused_before_weights_are_loaded(
 
 def test_a_plain_layer_has_no_gates(commands: Commands, folder: Path, asked: list[object]) -> None:
     sentence = commands.refused("concepts", folder / "gpt2", "--layer", 0, "--side", "gate", *asked)
-    assert "has no W_gate" in sentence
+    assert "have no W_gate; expected" in sentence
     assert commands.run("concepts", folder / "gpt2", "--layer", 0, "--side", "key", *asked).code == 0
 
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
-import xarray as xr
 from nbclient import NotebookClient
 
 import itlens
+from tests.example_scripts import EXAMPLES, RECOGNITION, ROTATION, VERBS, script, table
 from tests.study.word_runs import WORDS, vectors
 from tests.tiny import tiny_folder
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPT, NOTEBOOK = EXAMPLES / "finding1_instruction_recognition.py", EXAMPLES / "explore.ipynb"
-VERBS = EXAMPLES / "finding2_instruction_verbs.py"
-ROTATION = EXAMPLES / "finding3_ffn_rotation.py"
+NOTEBOOK = EXAMPLES / "explore.ipynb"
 # runs before the notebook's own cells: whatever asks for the network fails there
 OFFLINE = """
 import socket
@@ -35,18 +31,13 @@ socket.socket.connect = refuse
 FIGURE = "application/vnd.plotly.v1+json"
 
 
-def script(*arguments: object, path: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(path), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-
-
 @pytest.fixture(scope="module")
 def finding(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     out = tmp_path_factory.mktemp("finding1") / "run"
     return script("--limit", 12, "--max-new-tokens", 12, "--out", out), out
 
 
-@pytest.mark.parametrize("path", [SCRIPT, VERBS, ROTATION], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [RECOGNITION, VERBS, ROTATION], ids=lambda path: path.stem)
 def test_the_script_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 80
 
@@ -120,13 +111,6 @@ def verbs(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Complete
     return script("--out", out, path=VERBS), out
 
 
-def table(printed: str, title: str) -> dict[str, list[str]]:
-    """The rows below a title that starts so, by their first column."""
-    (block,) = [part for part in printed.split("\n\n") if part.startswith(title)]
-    rows = [re.fullmatch(r"\s*(layers? \S+|\S+)(.*)", line) for line in block.splitlines()[1:]]
-    return {row[1]: row[2].split() for row in rows if row}
-
-
 def test_the_verb_script_prints_the_papers_table_and_the_null_beside_it(
     verbs: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
@@ -185,78 +169,6 @@ def test_wrong_words_are_one_sentence_and_exit_code_2(arguments: list[str], says
 
 
 @pytest.fixture(scope="module")
-def rotation(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    out = tmp_path_factory.mktemp("finding3") / "run"
-    return script("--out", out, path=ROTATION), out
-
-
-def test_the_rotation_script_prints_angles_beside_their_nulls(
-    rotation: tuple[subprocess.CompletedProcess[str], Path],
-) -> None:
-    """Every figure again, from the concepts that it saved."""
-    done, out = rotation
-    assert done.returncode == 0, done.stderr
-    turned = itlens.load(out / "turned.nc")
-    base, tuned = (itlens.load(out / f"{which}.nc") for which in ("base", "tuned"))
-    assert isinstance(turned, xr.Dataset)
-    assert done.stdout.startswith(itlens.diff.concepts_verdict(turned)) and turned["k"].values.tolist() == [10, 50, 100]
-    titles = {"Overlap": "overlap", "Mean principal angle": "mean_angle"}
-    for k in (10, 50, 100):
-        rows = {name: table(done.stdout, f"First {k} concepts. {title}") for title, name in titles.items()}
-        assert all(list(found) == ["layer", *map(str, range(6))] for found in rows.values())
-        for layer in range(6):
-            one, other = (ds["direction"].sel(layer=layer).values[:k].astype(float) for ds in (base, tuned))
-            cosines = np.clip(np.linalg.svd(one @ other.T, compute_uv=False), 0, 1)
-            shown = rows["overlap"][str(layer)]
-            assert float(shown[0]) == pytest.approx((cosines**2).mean(), rel=6e-3)
-            assert float(shown[1]) == pytest.approx(k / 192, rel=6e-3) and float(shown[2]) > float(shown[1])
-            assert float(shown[3]) == pytest.approx(float(base["floor"].sel(layer=layer, k=k).mean()), rel=6e-3)
-            assert float(rows["mean_angle"][str(layer)][0]) == pytest.approx(np.arccos(cosines).mean(), rel=6e-3)
-    counts = table(done.stdout, "Concepts by their words")
-    assert counts["layer"] == ["kept", "gained", "lost"]
-    assert all(sum(map(int, counts[str(layer)][:2])) == 192 for layer in range(6))
-    changes = itlens.load(out / "changes.parquet")
-    for status in ("gained", "lost"):
-        (block,) = [part for part in done.stdout.split("\n\n") if part.startswith(f"Strongest concepts {status}")]
-        held = changes[changes["status"] == status]["explained"]
-        first = [float(line.split()[2]) for line in block.splitlines()[2:12]]
-        assert first == pytest.approx(held.nlargest(10).tolist(), rel=6e-3)
-
-
-def test_the_rotation_script_takes_any_pair_and_any_words(tmp_path: Path) -> None:
-    base, tuned = (tiny_folder(tmp_path / which, "gpt2", seed=seed) for seed, which in enumerate(("base", "tuned")))
-    (tmp_path / "words.txt").write_text("\n".join(WORDS[:40]), encoding="utf-8")
-    words = ("--vocabulary", tmp_path / "words.txt", "--side", "key", "--components", 12, "--resamples", 0)
-    done = script("--base", base, "--tuned", tuned, *words, "--out", tmp_path / "out", path=ROTATION)
-    assert done.returncode == 0, done.stderr
-    assert len(table(done.stdout, "First 12 concepts. Overlap")) == 3
-    again = script("--base", base, "--tuned", base, *words, "--out", tmp_path / "same", path=ROTATION)
-    assert again.returncode == 0, again.stderr
-    rows = table(again.stdout, "First 12 concepts. Overlap"), table(again.stdout, "Concepts by their words")
-    assert [float(row[0]) for row in list(rows[0].values())[1:]] == [1, 1]
-    assert list(rows[1].values())[1:] == [["12", "0", "0"]] * 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--base", "no/such/base", "--tuned", "no/such/tuned"], "There is no model at"),
-        (["--vocabulary", "no-such.txt"], "no-such.txt"),
-        (["--side", "query"], "side='query'"),
-        (["--components", "193"], "components=193"),
-        (["--resamples", "-1"], "resamples=-1"),
-        (["--tuned", "only"], "--base goes with --tuned or --adapter"),
-    ],
-    ids=["model", "vocabulary", "side", "components", "resamples", "half-a-pair"],
-)
-def test_wrong_concepts_are_one_sentence_and_exit_code_2(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = script(*arguments, "--out", tmp_path / "out", path=ROTATION)
-    assert done.returncode == 2
-    assert says in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture(scope="module")
 def notebook() -> Any:
     """The notebook after it ran, in a fresh kernel of this environment, without network."""
     loaded = nbformat.read(NOTEBOOK, as_version=4)
@@ -290,10 +202,21 @@ def test_token_views_are_visible(notebook: Any, call: str) -> None:
     assert not re.search(r"(src|href)=[\"'](https?:)?//", page)
 
 
-@pytest.mark.parametrize("call", ["views.heatmap(", "views.scores(", "views.profile(", "views.sensitivity("])
+CHARTS = ("heatmap", "scores", "profile", "sensitivity", "angles", "shares")
+
+
+@pytest.mark.parametrize("call", [f"views.{name}(" for name in CHARTS])
 def test_figures_are_visible(notebook: Any, call: str) -> None:
     (shown,) = outputs(notebook, call)
     assert shown[FIGURE]["data"], "the figure has no traces"
+
+
+def test_concepts_are_visible_with_their_labels(notebook: Any) -> None:
+    (shown,) = outputs(notebook, "views.concepts(")
+    page = shown["text/html"]
+    words = re.findall(r">([a-z-]{3,})<", page)
+    assert len(words) >= 4 * 2 * 15 and not re.search(r"(src|href)=[\"'](https?:)?//", page)
+    assert page.count("cannot tell") + page.count("morphology") + page.count("syntax") + page.count("phonology") >= 8
 
 
 def test_results_print_well(notebook: Any) -> None:

@@ -81,16 +81,19 @@ def case(word: str) -> Trait | None:
 
 
 def affixes(word: str) -> list[Trait]:
-    """The prefixes and endings of a word in lower case, with at least three letters left beside them.
+    """The prefixes and endings of a word in lower case, with at least three letters left beside them; hyphens.
 
     A plural has its singular's ending. "-s" is no ending here: it takes a dictionary to tell a plural from "always".
     """
     singular = word[:-1] if word.endswith("s") and not word.endswith("ss") else word
-    found = [f"-{end}" for end in SUFFIXES if singular.endswith(end) and len(singular) - len(end) > _SHORT]
-    found += [f"{start}-" for start in PREFIXES if word.startswith(start) and len(word) - len(start) > _SHORT]
-    if word.startswith("-") or word.startswith("##"):
+    ends = [f"-{end}" for end in SUFFIXES if singular.endswith(end) and len(singular) - len(end) > _SHORT]
+    starts = [f"{start}-" for start in PREFIXES if word.startswith(start) and len(word) - len(start) > _SHORT]
+    found = [f"words with {affix}" for affix in (*ends, *starts)]
+    if word.startswith(("-", "##")):
         found.append("word pieces")
-    return [Trait("affix", affix if affix == "word pieces" else f"words with {affix}", "morphology") for affix in found]
+    elif "-" in word.rstrip("-") and any(character.isalpha() for character in word):
+        found.append("words with a hyphen")
+    return [Trait("affix", shared, "morphology") for shared in found]
 
 
 def sounds(word: str) -> list[Trait]:

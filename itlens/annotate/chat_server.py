@@ -30,7 +30,7 @@ class ChatServer:
         url = (base_url or os.environ.get(BASE_URL, "").strip() or OPENAI).rstrip("/")
         parts = _split(url)
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        self._key = os.environ.get(KEY, "").strip()
+        self._key = _key()
         self._secrets = [secret for secret in (self._key, parts.password, parts.username) if secret]
         if not self._key and parts.hostname not in _LOCAL:
             raise AnnotateError(
@@ -109,8 +109,19 @@ def _openai() -> Any:
     return openai
 
 
+def _key() -> str:
+    """The key, "" where there is none. One that no header can carry is refused here: the client would quote it."""
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise AnnotateError(f"The key in {KEY} holds characters that no key has (a line end, an accent): set it anew.")
+    return key
+
+
 def _split(url: str) -> Any:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is not closed
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise AnnotateError("base_url is no address of a server; expected something like 'http://localhost:8000/v1'.")
     return parts

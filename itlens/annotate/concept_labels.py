@@ -47,7 +47,7 @@ def annotate_concepts(
     unknown and unparsed (counts of rows), cost. Source: Wu et al. 2023, section 5, with labels of our own making.
     Raises ResultError for something else than concepts, AnnotateError for a labeller that is none or cannot answer.
     """
-    chosen = _labeller(labeller)
+    chosen = labeller_of(labeller)
     listed = list(_concepts(concepts, components))
     seeds: tuple[int, ...] = tuple(getattr(chosen, "seeds", ()))
     cost = chosen.estimate([concept.words for concept in listed]) if hasattr(chosen, "estimate") else None
@@ -58,16 +58,18 @@ def annotate_concepts(
     with late_bar(bar, progress) as tell:
         labels = _labels(chosen, listed, seeds, tell)
     rows = [_row(concept, seed, label) for (concept, seed), label in labels]
-    table = pd.DataFrame(rows).assign(labeller=_name(chosen))
+    table = pd.DataFrame(rows).assign(labeller=labeller_name(chosen))
     facts = {name: concepts.attrs[name] for name in _KEPT if name in concepts.attrs}
-    table.attrs = provenance("annotate_concepts", **facts, labeller=_name(chosen), components=components, words=TOP)
+    name = labeller_name(chosen)
+    table.attrs = provenance("annotate_concepts", **facts, labeller=name, components=components, words=TOP)
     table.attrs |= {"seeds": list(seeds), "unknown": int((~table["known"]).sum())}
     table.attrs["cost"] = "" if cost is None else str(cost)
     table.attrs["unparsed"] = int(getattr(chosen, "unparsed", 0) - before)
     return table
 
 
-def _labeller(labeller: Any) -> Any:
+def labeller_of(labeller: Any) -> Any:
+    """The labeller itself, "lexicon" looked up. Raises AnnotateError for something that is none."""
     if labeller == "lexicon":
         return lexicon()
     if isinstance(labeller, str) or not callable(labeller):
@@ -77,7 +79,8 @@ def _labeller(labeller: Any) -> Any:
     return labeller
 
 
-def _name(labeller: Any) -> str:
+def labeller_name(labeller: Any) -> str:
+    """What tables call it."""
     return str(getattr(labeller, "name", getattr(labeller, "__name__", type(labeller).__name__)))
 
 
@@ -124,7 +127,7 @@ def _asker(labeller: Any) -> Callable[[tuple[_Concept, int | None]], Label]:
         label = labeller(words) if seed is None else labeller(words, seed=seed)
         if not isinstance(label, Label):
             raise AnnotateError(
-                f"The labeller {_name(labeller)} returned {label!r}; expected an itlens.annotate.Label."
+                f"The labeller {labeller_name(labeller)} returned {label!r}; expected an itlens.annotate.Label."
             )
         return label
 

@@ -23,7 +23,7 @@ from itlens.cli.options import (
     VocabularyOption,
 )
 
-_RESULTS = ("attributions/*/*.nc", "words/*/layer-*.parquet")
+_RESULTS = ("attributions/*/*.nc", "words/*/layer-*.parquet", "concepts/*/*.nc")
 
 
 def demo(
@@ -53,7 +53,7 @@ def compare(
     tuned: Annotated[str | None, typer.Argument(help="Its tuned self; may be left out with --adapter.")] = None,
     prompts: Annotated[str, typer.Option(help="builtin, demo, or a .jsonl or .tsv file.")] = "builtin",
     out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("runs/comparison"),
-    probes: Annotated[str, typer.Option(help="all, or names joined by commas: attribution, attention.")] = "all",
+    probes: Annotated[str, typer.Option(help="all, or names joined by commas: attribution, attention, mlp.")] = "all",
     dtype: DtypeOption = Dtype.float32,
     device: DeviceOption = None,
     backend: BackendOption = Backend.hooked,
@@ -69,7 +69,14 @@ def compare(
     vocabulary: VocabularyOption = "builtin",
     vectors: VectorsOption = "builtin",
     top_k: TopKOption = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of bootstrap intervals and random verb sets.")] = 0,
+    side: Annotated[
+        str, typer.Option(help="Whose concepts: value (what neurons write), key, gate (what they look for); by commas.")
+    ] = "value,key",
+    components: Annotated[int | None, typer.Option(min=1, help="Concepts of a layer; default: 300, or all.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Draws of neurons for the concepts' noise floor.")] = 10,
+    concept_words: Annotated[int, typer.Option(min=1, help="Words kept of each concept.")] = 50,
+    labelled: Annotated[int, typer.Option(min=1, help="Concepts of a layer that are labelled, by word lists.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of intervals, permutations and random draws.")] = 0,
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
     trust_remote_code: RemoteOption = False,
 ) -> None:
@@ -93,6 +100,11 @@ def compare(
         vocabulary=vocabulary,
         vectors=vectors,
         top_k=top_k,
+        sides=[name.strip() for name in side.split(",")],
+        components=components,
+        resamples=resamples,
+        concept_words=concept_words,
+        labelled=labelled,
         seed=seed,
         resume=resume,
         trust_remote_code=trust_remote_code,

@@ -130,8 +130,7 @@ def concepts(
     form = _form(ConceptFormat, output, out)
     known = Side.of("model", model, adapter=adapter, trust_remote_code=trust_remote_code)
     chosen("layer", layer, known.facts["layers"] or 0)
-    asked = AskedConcepts.of(vocabulary, components, words)
-    asked.refuse_impossible(known)
+    asked = AskedConcepts.of(vocabulary, side.value, components, words, known)
     loaded = _loaded(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
     found = mlp_concepts(
         loaded,

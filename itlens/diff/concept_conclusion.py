@@ -32,12 +32,18 @@ def concepts_verdict(
     known = ds["k"].values.tolist()
     if k is not None and k not in known:
         raise ResultError(f"k={k!r} was not compared; there are {', '.join(map(str, known))}.")
-    size = k if k is not None else max([one for one in known if one <= _USUAL], default=min(known))
+    size = k if k is not None else quoted_size(ds)
     part, same = ds.sel(k=size), bool(float(ds["angle"].max()) < SAME)
     said = [_same(ds) if same else _turned(part, size)]
     if shares is None:
         return said[0]
     return " ".join([*said, *_tasks(shares, None if same else part, alpha)])
+
+
+def quoted_size(ds: xr.Dataset) -> int:
+    """The size k of the subspaces that is quoted where one is enough: 100, or the largest below."""
+    known = ds["k"].values.tolist()
+    return int(max([one for one in known if one <= _USUAL], default=min(known)))
 
 
 def _layers(number: int) -> str:
@@ -97,6 +103,10 @@ def _tasks(shares: Any, part: xr.Dataset | None, alpha: float) -> list[str]:
     if row["note"]:
         return [f"Nothing can be concluded about user tasks: {row['note']}."]
     labelled = "labelled concepts" if shares.attrs.get("of", KNOWN) == KNOWN else "concepts"
+    if row["base"] == 0 and row["tuned"] == 0:  # two empty shares are no evidence that nothing turned
+        counts = f"{row['base_concepts']:.0f} and {row['tuned_concepts']:.0f} {labelled}"
+        said = f"Rotation toward user tasks cannot be judged: none of {counts} serves a user task in either model."
+        return [said, _single(table, alpha)]
     figures = (
         f"of the {labelled}, {row['base']:.1%} serve a user task in the base model and {row['tuned']:.1%} in the tuned "
         f"one (difference {100 * row['difference']:+.1f} points, 95 % interval {100 * row['ci_low']:+.1f} to "

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from itlens.diff.component_match import match_components
-from itlens.diff.concept_inputs import ConceptPair, cut_sizes, layer_basis, read_concepts, whole_number
+from itlens.diff.concept_inputs import ConceptPair, cut_sizes, following, layer_basis, read_concepts, whole_number
 from itlens.diff.principal_angles import principal_angles, projection_overlap
 from itlens.diff.rotation_nulls import random_subspaces
 from itlens.diff.variance_transfer import DEGENERATE, spectrum_gap, variance_transfer
@@ -43,7 +43,8 @@ def concepts(
     rows that base's first k components explain, relative to what the tuned model's own do; a lower bound from the kept
     components), transfer_base_high (the upper bound), transfer_base_random (what a random subspace would explain),
     transfer_tuned... (the reverse); explained_base, explained_tuned (share of their own variance); gap (relative, of
-    the spectrum at k, the smaller of both models'; see `spectrum_gap` for the last component) and degenerate (gap under
+    the spectrum at k, the smaller of both models'; an upper bound at the last component of results that do not say
+    what follows it, see `spectrum_gap`) and degenerate (gap under
     1e-3: which components are the first k is then a matter of chance, and the largest angles are too).
     On (layer, k, index): angle, radians, ascending, NaN beyond k. On (k): random_overlap (k / d_model),
     random_low, random_high (95 % of draws), random_mean_angle, _low, _high; on (k, index): random_angle, _low, _high.
@@ -98,10 +99,11 @@ def _layer(pair: ConceptPair, place: int, ks: Sequence[int]) -> dict[str, np.nda
 def _variance(pair: ConceptPair, place: int, squares: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
     shares = {name: ds["explained"].values[place].astype(float) for name, ds in _sides(pair).items()}
     rank = min(int(pair.base.attrs["d_mlp"]) - 1, pair.width)
-    gap = np.min([spectrum_gap(part, ks, rank) for part in shares.values()], axis=0)
+    after = {name: following(ds, place) for name, ds in _sides(pair).items()}
+    gap = np.min([spectrum_gap(part, ks, rank, after[name]) for name, part in shares.items()], axis=0)
     out = {"gap": gap, "degenerate": gap < DEGENERATE}
     for name, other, inside in (("base", "tuned", squares), ("tuned", "base", squares.T)):
-        found = variance_transfer(inside, shares[other], ks)
+        found = variance_transfer(inside, shares[other], ks, after[other])
         random = np.full(found.own.shape, np.nan)
         np.divide(np.asarray(ks) / pair.width, found.own, out=random, where=found.own > 0)
         out |= {f"transfer_{name}": found.low, f"transfer_{name}_high": found.high}

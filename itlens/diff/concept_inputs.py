@@ -74,6 +74,16 @@ def layer_basis(ds: xr.Dataset, name: str, place: int) -> np.ndarray:
     return orthonormal(rows, products)
 
 
+def following(ds: xr.Dataset, place: int) -> float | None:
+    """The share of the variance of the component behind the last, of one layer by its place; None where not known.
+
+    It is not known in older results, and where some of the probed components were taken away.
+    """
+    if "following" not in ds or ds.attrs.get("components") != ds.sizes["component"]:
+        return None
+    return float(ds["following"].values[place])
+
+
 def cut_sizes(asked: Iterable[int] | int, pair: ConceptPair) -> tuple[list[int], str]:
     """The sizes k of the subspaces to compare, ascending, and a note on those that could not be had ("" for none).
 

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from itlens.annotate.labels import LEVELS
 from itlens.diff.concept_inputs import listed_numbers
 from itlens.diff.verb_groups import layer_groups
 from itlens.errors import ResultError
 
 TASK = "task_"
-# as itlens.annotate names them; a diff reads tables and knows no labeller
-LEVELS = ("phonology", "morphology", "syntax", "semantics")
 ANY, NONE, KNOWN = "any", "none", "known"
 _COLUMNS = ("layer", "component", "level", "known", "seed", "labeller")
 _SAME = {"side": "side", "vocabulary": "vocabulary", "n_layers": "number of layers"}

@@ -181,6 +181,8 @@ BUILDERS: dict[str, Callable[[Any], Fields]] = {
     "Gemma2ForCausalLM": _gemma2,
     "Gemma3ForCausalLM": _gemma3,
 }
+# without W_gate; every other one above has it
+PLAIN_MLP = ("GPT2LMHeadModel", "GPTNeoXForCausalLM", "OPTForCausalLM")
 SUPPORTED = ("Llama", "Mistral", "Qwen2", "Qwen3", "GPT-2", "GPT-NeoX (Pythia)", "OPT", "Gemma 1, 2 and 3 (text)")
 
 _BY_TYPE = {

@@ -72,7 +72,8 @@ def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, 
                 official, hf_model=source, tokenizer=tokenizer, dtype=dtype, device=device
             )
     except (NotImplementedError, ValueError, RuntimeError, OSError, KeyError, AttributeError, AssertionError) as error:
-        raise ModelError(f"TransformerLens cannot load {official}: {error}") from error
+        reason = str(error).partition(" Valid official model names")[0]  # there are hundreds
+        raise ModelError(f"TransformerLens cannot load {official}: {reason}") from error
     free_layout(model)
     return _finished(model, tokenizer)
 

@@ -14,7 +14,7 @@ def _first(config: Any, *names: str) -> int | None:
 def config_facts(config: Any) -> dict[str, Any]:
     """architecture, layers, heads, key_value_heads, d_model, d_head, d_mlp, vocabulary, context of a HF config.
 
-    What a config does not say (a recurrent model has no heads) is None.
+    What a config does not say (a recurrent model has no heads) is None. experts: only of mixtures, how many.
     """
     text = config.get_text_config()
     heads = _first(text, "num_attention_heads", "num_heads")
@@ -30,6 +30,7 @@ def config_facts(config: Any) -> dict[str, Any]:
         "d_mlp": inner if inner or width is None else 4 * width,
         "vocabulary": text.vocab_size,
         "context": _first(text, "max_position_embeddings", "n_positions", "n_ctx"),
+        **_experts(text),
     }
 
 
@@ -45,4 +46,10 @@ def cfg_facts(cfg: Any) -> dict[str, Any]:
         "d_mlp": cfg.d_mlp,
         "vocabulary": cfg.d_vocab,
         "context": cfg.n_ctx,
+        **_experts(cfg),
     }
+
+
+def _experts(config: Any) -> dict[str, int]:
+    number = _first(config, "num_local_experts", "num_experts", "n_routed_experts")
+    return {"experts": number} if number else {}

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from itlens.errors import ProbeError
-from itlens.probes.grid import Numbers, at_least_one, chosen, finite, refuse_kind
+from itlens.probes.grid import Numbers, chosen, finite, refuse_kind, whole_number
 from itlens.probes.qk_search import ROWS, Search
 from itlens.probes.relatedness import Relatedness
 from itlens.probes.word_pair_table import energy_table, join_tables, pair_table, table_attrs
@@ -109,7 +109,7 @@ def qk_layers(
     Arguments are checked, and words looked up, before the first layer is asked for.
     """
     refuse_kind("vectors", vectors, WordVectors)
-    top_k, baseline = at_least_one("top_k", top_k), at_least_one("baseline", baseline)
+    top_k, baseline = whole_number("top_k", top_k, 1), whole_number("baseline", baseline, 1)
     deviations = finite("deviations", deviations, "of standard deviations, 1.96 in the paper")
     weights = weights_of(model_or_weights)
     asked = _Grid.of(weights, layers, heads)

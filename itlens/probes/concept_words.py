@@ -39,7 +39,7 @@ class UnitWords:
         width = 4 * 8 * directions
         self.rows = WordRows(weights, tokens, side, per_word=width)
         norms = self._norms()
-        zero = self.rows.words[(norms == 0).cpu().numpy()]
+        zero = self.rows.words[(norms == 0)[self.rows.sharing.vector].cpu().numpy()]
         self.without_direction = len(zero)
         if len(zero):
             known = tokens.known.copy()
@@ -51,7 +51,7 @@ class UnitWords:
         self._sizes = norms
         self._texts = np.array(vocab.words, dtype=object)
 
-    def _norms(self) -> Float[Tensor, " words"]:
+    def _norms(self) -> Float[Tensor, " vectors"]:
         norms = torch.cat([torch.linalg.vector_norm(vectors, dim=1) for _, vectors in self.rows.blocks()])
         if not bool(torch.isfinite(norms).all()):
             raise ProbeError("The vectors of some words are not finite; check the model's embeddings.")
@@ -84,7 +84,7 @@ class UnitWords:
             yield block, (directions @ vectors.T) / self._sizes[block]
 
     def _sorted(self, top: TopWords, *, absolute: bool) -> Found:
-        places, values = (part.cpu().numpy() for part in top.best())
+        places, values = (part.cpu().numpy() for part in top.best(self.rows.sharing))
         # the words come in the vocabulary's order, so that a stable sort leaves equal scores in it
         order = np.argsort(-(np.abs(values) if absolute else values), axis=1, kind="stable")
         places, values = np.take_along_axis(places, order, 1), np.take_along_axis(values, order, 1)

@@ -40,11 +40,11 @@ def whole(number: Any) -> int | None:
         return None
 
 
-def at_least_one(name: str, number: Any) -> int:
-    """The number as an int. Raises ProbeError for anything but a whole number of at least 1."""
+def whole_number(name: str, number: Any, least: int) -> int:
+    """The number as an int. Raises ProbeError for anything but a whole number of at least `least`."""
     found = whole(number)
-    if found is None or found < 1:
-        raise ProbeError(f"{name}={number!r}; expected a whole number of at least 1.")
+    if found is None or found < least:
+        raise ProbeError(f"{name}={number!r}; expected a whole number of at least {least}.")
     return found
 
 

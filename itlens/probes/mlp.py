@@ -21,22 +21,22 @@ import xarray as xr
 from itlens.errors import ProbeError
 from itlens.probes.components import CentredRows, Components, principal_components
 from itlens.probes.concept_words import POLES, UnitWords
-from itlens.probes.grid import Numbers, chosen
+from itlens.probes.grid import Numbers, chosen, whole_number
+from itlens.probes.layer_join import join_mlp_layers as join_mlp_layers
 from itlens.probes.mlp_rows import (
     NeuronRows,
+    component_count,
+    finite_rows,
     mlp_attrs,
     mlp_of,
     neuron_rows,
-    refuse_number,
     refuse_side,
     word_side,
 )
 from itlens.probes.noise_floor import noise_floor, sizes
 from itlens.progress import late_bar
 from itlens.vocabulary import Vocabulary
-from itlens.weights import Weights, weights_of
-
-USUAL = 300  # components that the paper keeps
+from itlens.weights import weights_of
 
 
 def mlp_concepts(
@@ -61,7 +61,8 @@ def mlp_concepts(
 
     Returns a Dataset: word and score (layer, component[, pole], rank), score = |v . w| (along the pole when signed),
     descending, float32; explained (layer, component); direction (layer, component, d_model): unit vectors, the
-    largest entry positive; total_variance (layer): sum s^2; rows (layer): neurons. With resamples: floor and
+    largest entry positive; following (layer): the share that the next component would explain (0 behind the last);
+    total_variance (layer): sum s^2; rows (layer): neurons. With resamples: floor and
     floor_angle (layer, k, draw), the overlap and the mean angle (radians) of the first k components of a draw with
     those of all neurons. attrs: model, settings, how many words the tokenizer does not know. Raises ProbeError, and
     ModelError for mixtures of experts.
@@ -91,11 +92,12 @@ def mlp_layers(
     Arguments are checked, and words looked up, before the first layer is asked for.
     """
     refuse_side(side)
-    for name, number, least in (("top_k", top_k, 1), ("resamples", resamples, 0), ("seed", seed, 0)):
-        refuse_number(name, number, least)
+    top_k, resamples = whole_number("top_k", top_k, 1), whole_number("resamples", resamples, 0)
+    seed = whole_number("seed", seed, 0)
     weights = weights_of(model_or_weights)
     asked = chosen("layer", layers, weights.facts["layers"])
-    count = _count(weights, side, asked[0], components)
+    read = {asked[0]: mlp_of(weights, asked[0])}
+    count = component_count(components, *neuron_rows(read[asked[0]], side, asked[0]).matrix.shape)
     words = UnitWords(weights, vocab, word_side(side), directions=count)
     attrs = mlp_attrs(
         "mlp_concepts", weights, vocab, asked, unknown_to_tokenizer=words.unknown,
@@ -106,7 +108,8 @@ def mlp_layers(
     def run() -> Iterator[xr.Dataset]:
         with late_bar("concepts", show=progress) as tell:
             for done, layer in enumerate(asked, start=1):
-                rows = neuron_rows(mlp_of(weights, layer), side, layer)
+                mlp = read.pop(layer) if layer in read else mlp_of(weights, layer)
+                rows = finite_rows(mlp, side, layer)
                 found = _components(rows, count, layer)
                 ds = _dataset(found, words, layer, top_k, signed)
                 if resamples:
@@ -119,31 +122,6 @@ def mlp_layers(
                 tell(done, len(asked))
 
     return run()
-
-
-def join_mlp_layers(found: list[xr.Dataset]) -> xr.Dataset:
-    """The Datasets of several layers as one, in the order of the layers. Raises ProbeError for none."""
-    if not found:
-        raise ProbeError("join_mlp_layers got no layers; expected what mlp_layers gives.")
-    found = sorted(found, key=lambda part: int(part["layer"][0]))
-    joined = xr.concat(found, dim="layer", data_vars="all", coords="minimal", join="exact", combine_attrs="override")
-    layers = [int(layer) for part in found for layer in part["layer"].values]
-    return joined.assign_attrs({**found[0].attrs, "layers": layers})
-
-
-def _count(weights: Weights, side: str, layer: int, asked: int | None) -> int:
-    """The number of components. Raises ProbeError for more than there are."""
-    neurons, width = neuron_rows(mlp_of(weights, layer), side, layer).matrix.shape
-    rank = min(neurons - 1, width)
-    if asked is None:
-        return min(USUAL, rank)
-    refuse_number("components", asked, 1)
-    if asked > rank:
-        raise ProbeError(
-            f"components={asked}; the {neurons} centred vectors of width {width} have a rank of at most {rank}: ask "
-            "for no more."
-        )
-    return asked
 
 
 def _components(rows: NeuronRows, count: int, layer: int) -> Components:
@@ -166,6 +144,7 @@ def _dataset(found: Components, words: UnitWords, layer: int, top_k: int, signed
             "score": (dims, named.scores[None]),
             "explained": (("layer", "component"), (found.squares / found.total).cpu().numpy()[None]),
             "direction": (("layer", "component", "d_model"), directions.to(torch.float32).cpu().numpy()[None]),
+            "following": ("layer", np.array([found.following / found.total])),
             "total_variance": ("layer", np.array([found.total])),
         },
         coords={"layer": [layer], "component": np.arange(len(directions)), "rank": np.arange(named.words.shape[-1])},

@@ -8,11 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itlens.errors import ModelError, ProbeError
+from itlens.probes.grid import whole_number
 from itlens.probes.word_pair_table import word_attrs
 from itlens.vocabulary import Vocabulary
 from itlens.weights import MlpWeights, Weights
 
 SIDES = ("value", "key", "gate")
+USUAL = 300  # components that the paper keeps
 
 
 class NeuronRows(NamedTuple):
@@ -22,16 +24,28 @@ class NeuronRows(NamedTuple):
     gain: Float[Tensor, " d_model"]
 
 
-def refuse_side(side: str) -> None:
+def refuse_side(side: Any) -> None:
     """Raise ProbeError for a side that is none."""
     if side not in SIDES:
         raise ProbeError(f"side={side!r}; expected one of {', '.join(SIDES)}.")
 
 
-def refuse_number(name: str, number: Any, least: int) -> None:
-    """Raise ProbeError for anything but a whole number of at least `least`."""
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise ProbeError(f"{name}={number!r}; expected a whole number of at least {least}.")
+def component_count(asked: Any, neurons: int | None, width: int | None) -> int:
+    """How many components a layer of that shape is asked for; asked=None: 300, or all there are.
+
+    neurons, width: None where they are not known, and nothing limits the number then. Raises ProbeError for anything
+    but a whole number of at least 1, and for more components than there are.
+    """
+    found = None if asked is None else whole_number("components", asked, 1)
+    if neurons is None or width is None:
+        return USUAL if found is None else found
+    rank = min(neurons - 1, width)  # one less than the vectors, since they are centred
+    if found is not None and found > rank:
+        raise ProbeError(
+            f"components={found}; the {neurons} centred vectors of width {width} have a rank of at most {rank}: ask "
+            "for no more."
+        )
+    return min(USUAL, rank) if found is None else found
 
 
 def word_side(side: str) -> str:
@@ -40,15 +54,22 @@ def word_side(side: str) -> str:
 
 
 def neuron_rows(mlp: MlpWeights, side: str, layer: int) -> NeuronRows:
-    """The layer's values (rows of W_out) or its keys or gates (columns of W_in, W_gate). Raises ProbeError."""
+    """The layer's values (rows of W_out) or its keys or gates (columns of W_in, W_gate).
+
+    Raises ProbeError for a gate that is not there.
+    """
     if side == "value":
-        rows = NeuronRows(mlp.W_out, mlp.out_gain)
-    elif side == "key":
-        rows = NeuronRows(mlp.W_in.T, mlp.gain)
-    elif mlp.W_gate is None:
+        return NeuronRows(mlp.W_out, mlp.out_gain)
+    if side == "key":
+        return NeuronRows(mlp.W_in.T, mlp.gain)
+    if mlp.W_gate is None:
         raise ProbeError(f'side="gate": the feed-forward layer {layer} has no W_gate; expected "value" or "key".')
-    else:
-        rows = NeuronRows(mlp.W_gate.T, mlp.gain)
+    return NeuronRows(mlp.W_gate.T, mlp.gain)
+
+
+def finite_rows(mlp: MlpWeights, side: str, layer: int) -> NeuronRows:
+    """`neuron_rows`, looked through. Raises ProbeError for numbers that are none."""
+    rows = neuron_rows(mlp, side, layer)
     if not bool(rows.matrix.isfinite().all() and rows.gain.isfinite().all()):
         raise ProbeError(f"The {side} vectors of layer {layer} are not finite; check the model's weights.")
     return rows

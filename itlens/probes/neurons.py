@@ -13,8 +13,8 @@ import pandas as pd
 
 from itlens.errors import ProbeError
 from itlens.probes.concept_words import UnitWords
-from itlens.probes.grid import Numbers, chosen
-from itlens.probes.mlp_rows import mlp_attrs, mlp_of, neuron_rows, refuse_number, refuse_side, word_side
+from itlens.probes.grid import Numbers, chosen, whole_number
+from itlens.probes.mlp_rows import finite_rows, mlp_attrs, mlp_of, refuse_side, word_side
 from itlens.vocabulary import Vocabulary
 from itlens.weights import weights_of
 
@@ -32,10 +32,10 @@ def neuron_words(
     and ModelError for mixtures of experts.
     """
     refuse_side(side)
-    refuse_number("top_k", top_k, 1)
+    top_k = whole_number("top_k", top_k, 1)
     weights = weights_of(model_or_weights)
     asked = chosen("layer", [layer], weights.facts["layers"])
-    rows = neuron_rows(mlp_of(weights, asked[0]), side, asked[0])
+    rows = finite_rows(mlp_of(weights, asked[0]), side, asked[0])
     listed = _listed(neurons, len(rows.matrix), asked[0])
     words = UnitWords(weights, vocab, word_side(side), directions=len(listed))
     found = words.signed((rows.matrix[listed].double() * rows.gain.double()).to(words.rows.dtype), top_k)

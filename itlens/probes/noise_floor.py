@@ -8,6 +8,7 @@ model of that shape.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from itlens.probes.components import CentredRows, principal_components
 
 KS = (10, 50, 100, 300)
+_NEAR = math.cos(0.01)
 
 
 class Floor(NamedTuple):
@@ -57,6 +59,23 @@ def noise_floor(
 def _compared(
     one: Float[Tensor, "components d_model"], other: Float[Tensor, "components d_model"]
 ) -> tuple[list[float], list[float]]:
-    inner = (one.to(other.device) @ other.T).cpu()
-    cosines = [torch.linalg.svdvals(inner[:k, :k]).clamp(max=1) for k in sizes(len(inner))]
-    return [float(c.square().mean()) for c in cosines], [float(torch.arccos(c).mean()) for c in cosines]
+    one, other = one.cpu().double(), other.cpu().double()
+    inner = one @ other.T
+    overlap, angle = [], []
+    for k in sizes(len(inner)):
+        overlap.append(min(1.0, float(inner[:k, :k].square().sum()) / k))
+        angle.append(float(_angles(one[:k], other[:k], inner[:k, :k]).mean()))
+    return overlap, angle
+
+
+def _angles(
+    one: Float[Tensor, "k d_model"], other: Float[Tensor, "k d_model"], inner: Float[Tensor, "k k"]
+) -> Float[Tensor, " k"]:
+    """Principal angles of two orthonormal bases; small ones by their sines, since a cosine near 1 has lost them."""
+    left, cosines, right = torch.linalg.svd(inner)
+    angles = torch.arccos(cosines.clamp(max=1))
+    near = cosines > _NEAR
+    if bool(near.any()):
+        residual = right[near] @ other - (cosines[near, None] * left.T[near]) @ one
+        angles[near] = torch.arcsin(torch.linalg.svdvals(residual).clamp(max=1))
+    return angles

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from itlens.errors import ProbeError
-from itlens.probes.grid import Numbers, at_least_one, chosen
+from itlens.probes.grid import Numbers, chosen, whole_number
 from itlens.probes.top_words import TopWords
 from itlens.probes.word_pair_table import join_tables, table_attrs, word_categories
 from itlens.probes.word_rows import WordRows, known_tokens
@@ -50,7 +50,7 @@ def ov_word_pairs(
     Returns a table: layer, head, input, rank (1 = highest), output (words; categorical over the vocabulary), score
     (logits, up to the scale of the norms). attrs: model and settings. Raises ProbeError.
     """
-    top_k = at_least_one("top_k", top_k)
+    top_k = whole_number("top_k", top_k, 1)
     words = _Words(weights_of(model_or_weights), vocab)
     asked = words.grid(layers, heads)
     read = words.inputs(inputs)
@@ -107,14 +107,15 @@ class _Words:
         # Apple's GPUs have no float64
         exact = torch.device("cpu") if self.read.device.type == "mps" else self.read.device
         total = torch.zeros(width, width, dtype=torch.float64, device=exact)
-        for (_, read), (_, write) in zip(self.read.blocks(), self.write.blocks(), strict=True):
-            total += write.to(exact).T.double() @ read.to(exact).double()
+        for (block, read), (_, write) in zip(self.read.blocks(), self.write.blocks(), strict=True):
+            count = self.read.sharing.sizes[block].to(exact)
+            total += (write.to(exact).double() * count[:, None]).T @ read.to(exact).double()
         return total
 
     def inputs(self, asked: int | Sequence[str]) -> Int[np.ndarray, " inputs"]:
         """Places, among the words that the tokenizer knows, of the input words. Raises ProbeError."""
         if isinstance(asked, bool) or not isinstance(asked, (str, Iterable)):
-            first = np.flatnonzero(self.read.words < at_least_one("inputs", asked))
+            first = np.flatnonzero(self.read.words < whole_number("inputs", asked, 1))
             if not first.size:
                 raise ProbeError(
                     f"The tokenizer knows none of the first {asked} words; give a higher inputs=, or words."
@@ -160,11 +161,12 @@ class _Circuit:
 def _top_table(
     words: _Words, circuit: _Circuit, layer: int, head: int, read: Int[np.ndarray, " inputs"], k: int
 ) -> pd.DataFrame:
-    parts = [circuit.values(v[read[_within(read, block)] - block.start]) for block, v in words.read.blocks()]
+    own, back = words.read.sharing.vector[read].unique(return_inverse=True)
+    parts = [circuit.values(v[own[_within(own, block)] - block.start]) for block, v in words.read.blocks()]
     values, top = torch.cat(parts), TopWords(k, absolute=False)
     for block, vectors in words.write.blocks():
         top.add(values @ circuit.readers(vectors).T, block.start)
-    places, scores = (part.cpu().numpy() for part in top.best())
+    places, scores = (part[back].cpu().numpy() for part in top.best(words.write.sharing))
     if not np.isfinite(scores).all():
         raise ProbeError(f"Output scores of layer {layer}, head {head} are not finite; check the model's weights.")
     order = np.argsort(-scores, axis=1, kind="stable")
@@ -183,5 +185,5 @@ def _top_table(
     )
 
 
-def _within(read: Int[np.ndarray, " inputs"], block: slice) -> np.ndarray:
-    return (read >= block.start) & (read < block.stop)
+def _within(vectors: Int[Tensor, " some"], block: slice) -> Bool[Tensor, " some"]:
+    return (vectors >= block.start) & (vectors < block.stop)

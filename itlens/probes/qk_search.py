@@ -1,7 +1,7 @@
 """One layer's search: which words stand highest in each head dimension, and which of them are related.
 
-The steps are those of `itlens.probes.attention`. Words come in blocks and heads a few at a time, so that what is held
-is a block's activations and, of everything read so far, the top words of each dimension.
+The steps are those of `itlens.probes.attention`. Words' vectors come in blocks and heads a few at a time, so that what
+is held is a block's activations and, of everything read so far, the top words of each dimension.
 """
 
 from __future__ import annotations
@@ -40,18 +40,21 @@ class Search:
     def read(self, rows: WordRows, layer: int) -> None:
         """Go through all words. Raises ProbeError for a layer whose activations are not finite."""
         for block, vectors in rows.blocks():
-            self.read_block(vectors, block.start)
+            self.read_block(vectors, block.start, rows.sharing.more(block))
         if not bool(torch.isfinite(self._energy).all()):
             raise ProbeError(f"Query or key activations of layer {layer} are not finite; check the model's weights.")
 
-    def read_block(self, vectors: Float[Tensor, "words d_model"], first: int) -> None:
-        """One block of words: the words first, first + 1, ..."""
-        sizes = []
+    def read_block(
+        self, vectors: Float[Tensor, "block d_model"], first: int, more: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        """One block of vectors: first, first + 1, ... more: see `Sharing.more`."""
+        sizes, further = [], []
         for top, part in zip(self._top, self._parts, strict=True):
             activations = part @ vectors.T
             sizes.append(torch.linalg.vector_norm(activations, dim=1))
             top.add(activations, first)
-        self._energy += torch.cat(sizes).cpu().double().square()
+            further.append(_further(activations, more))
+        self._energy += torch.cat(sizes).cpu().double().square() + torch.cat(further).cpu()
 
     def energies(self) -> Float[Tensor, "heads d_head"]:
         """Sums of squared activations per head and dimension, over queries and keys."""
@@ -62,7 +65,7 @@ class Search:
         """Per head: dim, query, key (vocabulary indices), cosine and activations of the kept pairs."""
         known = torch.as_tensor(rows.words, device=rows.device)
         words, values = (
-            self._by_head(torch.cat(part)) for part in zip(*(top.best() for top in self._top), strict=True)
+            self._by_head(torch.cat(part)) for part in zip(*(top.best(rows.sharing) for top in self._top), strict=True)
         )
         return [
             _kept(related, known[words[head]], known[words[key]], values[head], values[key], signed)
@@ -71,6 +74,14 @@ class Search:
 
     def _by_head(self, part: Tensor) -> Tensor:
         return part.unflatten(0, (-1, self._d_head))
+
+
+def _further(activations: Float[Tensor, "rows block"], more: tuple[Tensor, Tensor] | None) -> Float[Tensor, " rows"]:
+    """Sums of squares of the further words of vectors that several words share."""
+    if more is None or not len(more[0]):
+        return torch.zeros(len(activations), dtype=torch.float64)
+    places, count = more
+    return activations[:, places].cpu().double().square() @ count.cpu().double()
 
 
 def _kept(

@@ -21,6 +21,7 @@ from itlens.vocabulary import Vocabulary, WordVectors
 
 _ROUNDING = 1e-5  # how near
 _COSINES = 1 << 24  # computed at a time
+_PAIRS = 1 << 15
 
 
 class Related(NamedTuple):
@@ -77,11 +78,17 @@ class Relatedness:
         cosines -= limits
         dim, i, j = (cosines > -_ROUNDING).nonzero(as_tuple=True)
         over = cosines[dim, i, j]
-        found = Related(dim + first, query[dim, i], key[dim, j], i, j, over + limits[dim, i, j])
+        found = Related(dim + first, query[dim, i], key[dim, j], i, j, over)
         keep = (over > 0) & (found.query != found.key)
         near = (over.abs() <= _ROUNDING).nonzero().flatten()
         keep[near] = self._exactly_related(found.query[near], found.key[near])
-        return Related(*(part[keep] for part in found))
+        found = Related(*(part[keep] for part in found))
+        return found._replace(cosine=self._cosines(found.query, found.key))
+
+    def _cosines(self, query: Int[Tensor, " pairs"], key: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        """Again, pair by pair: a block of products rounds (a, b) and (b, a) in ways of its own, and they are equal."""
+        parts = zip(query.split(_PAIRS), key.split(_PAIRS), strict=True)
+        return torch.cat([(self._units[one] * self._units[other]).sum(1) for one, other in parts])
 
     def _limits(self, units: Float[Tensor, "words d"], known: Bool[Tensor, " words"]) -> Float[Tensor, " words"]:
         """mean + deviations * std, at least 0, in the precision of `units`; infinity for unknown words."""

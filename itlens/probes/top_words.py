@@ -1,6 +1,7 @@
 """The words of the largest activations, exactly, a block of words at a time.
 
-Among equal values the word that comes first in the vocabulary wins, whatever the blocks.
+Among equal values the word that comes first in the vocabulary wins, whatever the blocks. Words that share a vector
+(`shared_vectors`) have one value, given once.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from itlens.probes.shared_vectors import Sharing
 
 _MERGE = 4  # times k candidates are held at most, however many blocks there are
 
@@ -28,10 +31,20 @@ class TopWords:
         if sum(part.shape[1] for part in self._words) > _MERGE * self._k:
             self._merge()
 
-    def best(self) -> tuple[Int[Tensor, "rows k"], Float[Tensor, "rows k"]]:
-        """Words, ascending, and their values; fewer than k columns when there are fewer words."""
+    def best(self, sharing: Sharing | None = None) -> tuple[Int[Tensor, "rows k"], Float[Tensor, "rows k"]]:
+        """Words, ascending, and their values; fewer than k columns when there are fewer words.
+
+        sharing: where values were those of vectors, the words that have them.
+        """
         self._merge()
-        return self._words[0], self._values[0]
+        words, values = self._words[0], self._values[0]
+        if sharing is None or sharing.count == sharing.words:
+            return words, values
+        # the k best words are among those of the k best vectors, since vectors are numbered by their first word
+        words, values = sharing.words_of(words, values, self._k)
+        sizes = self._sizes(values).masked_fill(words == sharing.words, -torch.inf)
+        places = largest(sizes, min(self._k, sharing.words))
+        return words.gather(1, places), values.gather(1, places)
 
     def _merge(self) -> None:
         values, words = torch.cat(self._values, 1), torch.cat(self._words, 1)

@@ -1,17 +1,20 @@
-"""The concepts that a command is asked for, checked against a model's config and tokenizer before its weights load."""
+"""The concepts that a study or a command asks for, checked by a model's config and tokenizer before weights load."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import xarray as xr
 
 from itlens.annotate import TASKS, annotate_concepts
 from itlens.annotate.labels import TOP
 from itlens.errors import ProbeError
+from itlens.models.architectures import PLAIN_MLP
 from itlens.models.compatibility import Side
-from itlens.study.asked_words import known_to_tokenizer
+from itlens.probes.mlp_rows import SIDES, component_count, refuse_side
+from itlens.study.asked_words import asked_vocabulary, known_to_tokenizer
 from itlens.study.ranges import refuse_numbers
 from itlens.vocabulary import Vocabulary
 
@@ -19,31 +22,60 @@ READ = TOP  # words that a label is made of
 
 
 class AskedConcepts(NamedTuple):
-    """A vocabulary, how many components of a layer, and how many words of each."""
+    """A vocabulary, whose vectors (SIDES), how many components of a layer, and how many words of each."""
 
     vocabulary: Vocabulary
+    sides: tuple[str, ...]
     components: int
     top_k: int
 
     @classmethod
-    def of(cls, vocabulary: str | Path, components: int, top_k: int) -> AskedConcepts:
-        """Load the vocabulary. Raises a subclass of ItlensError for what cannot be read, and for numbers below 1."""
-        refuse_numbers(components=components, top_k=top_k)
-        return cls(Vocabulary.load(vocabulary), components, top_k)
+    def of(
+        cls,
+        vocabulary: str | Path | Vocabulary,
+        sides: str | Sequence[str],
+        components: int | None,
+        top_k: int,
+        model: Side,
+    ) -> AskedConcepts:
+        """Load the vocabulary and hold everything against the model; components=None: 300, or all there are.
 
-    def refuse_impossible(self, side: Side) -> None:
-        """Raise ProbeError when the tokenizer knows no word, or a layer cannot have so many components."""
-        if not known_to_tokenizer(self.vocabulary, side).any():
+        Raises a subclass of ItlensError for what cannot be read, sides that the model does not have, more components
+        than there are, and words that the tokenizer does not know.
+        """
+        refuse_numbers(components=components, top_k=top_k)
+        named = _asked_sides(sides)
+        if "gate" in named and model.facts["architecture"] in PLAIN_MLP:
             raise ProbeError(
-                f"The tokenizer knows none of the {len(self.vocabulary)} words of the vocabulary; give a vocabulary in "
-                "the language and script that the model reads."
+                f'side="gate": the feed-forward layers of {model.name} have no W_gate; expected "value" or "key".'
             )
-        neurons, width = side.facts["d_mlp"], side.facts["d_model"]
-        if neurons and width and self.components > min(neurons - 1, width):
+        words = asked_vocabulary(vocabulary)
+        if not known_to_tokenizer(words, model).any():
             raise ProbeError(
-                f"components={self.components}; {neurons} centred vectors of width {width} have at most "
-                f"{min(neurons - 1, width)} components: ask for no more."
+                f"The tokenizer knows none of the {len(words)} words of the vocabulary; give a vocabulary in the "
+                "language and script that the model reads."
             )
+        neurons, width = model.facts["d_mlp"], model.facts["d_model"]
+        return cls(words, named, component_count(components, neurons, width), top_k)
+
+
+def refuse_experts(model: Side) -> None:
+    """Raise ProbeError for a model whose layers are mixtures of experts, as far as its config says so."""
+    if count := model.facts.get("experts"):
+        raise ProbeError(
+            f"{model.name} has feed-forward layers that are mixtures of {count} experts; expected one network in each "
+            "layer: keys and values of experts cannot be read yet."
+        )
+
+
+def _asked_sides(sides: Any) -> tuple[str, ...]:
+    """The sides asked for, each once, in the order in which they are probed. Raises ProbeError."""
+    named = [sides] if isinstance(sides, str) else list(sides or ()) if isinstance(sides, Sequence | set) else [sides]
+    for side in named:
+        refuse_side(side)
+    if not named:
+        raise ProbeError(f"sides is empty; expected some of {', '.join(SIDES)}.")
+    return tuple(side for side in SIDES if side in named)
 
 
 def with_labels(concepts: xr.Dataset, words: int) -> xr.Dataset:
@@ -60,5 +92,9 @@ def with_labels(concepts: xr.Dataset, words: int) -> xr.Dataset:
         name: (dims, labels[name].to_numpy(dtype=kind).reshape(shape))
         for name, kind in {"description": object, "tasks": object, "level": object, "confidence": float}.items()
     }
-    settings = {"top_k": min(words, concepts.sizes["rank"]), "labeller": labels.attrs["labeller"]}
-    return concepts.assign(added).isel(rank=slice(words)).assign_attrs(settings)
+    return first_words(concepts.assign(added), words).assign_attrs(labeller=labels.attrs["labeller"])
+
+
+def first_words(concepts: xr.Dataset, words: int) -> xr.Dataset:
+    """Only the first `words` words of each concept: labels may need more than are kept."""
+    return concepts.isel(rank=slice(words)).assign_attrs(top_k=words)

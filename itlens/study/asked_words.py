@@ -24,7 +24,7 @@ class AskedWords(NamedTuple):
     def of(cls, vocabulary: str | Path | Vocabulary, vectors: str | Path | WordVectors, top_k: int) -> AskedWords:
         """Load what is given by name. Raises a subclass of ItlensError for what cannot be read."""
         refuse_numbers(top_k=top_k)
-        words = vocabulary if isinstance(vocabulary, Vocabulary) else Vocabulary.load(_path(vocabulary, "vocabulary"))
+        words = asked_vocabulary(vocabulary)
         if isinstance(vectors, WordVectors):
             return cls(words, vectors, top_k)
         return cls(words, WordVectors.load(_path(vectors, "vectors"), words=words.words), top_k)
@@ -49,8 +49,17 @@ class AskedWords(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """The same for people."""
         vectors = f"{self.vectors.name or 'given'}, {self.vectors.vectors.shape[1]} dimensions"
-        words = f"{self.vocabulary.name or 'given'}, {len(self.vocabulary):,} words"
-        return {"vocabulary": words, "vectors": vectors, "top_k": self.top_k}
+        return {"vocabulary": described(self.vocabulary), "vectors": vectors, "top_k": self.top_k}
+
+
+def asked_vocabulary(vocabulary: str | Path | Vocabulary) -> Vocabulary:
+    """The vocabulary, read where a name is given. Raises a subclass of ItlensError for what cannot be read."""
+    return vocabulary if isinstance(vocabulary, Vocabulary) else Vocabulary.load(_path(vocabulary, "vocabulary"))
+
+
+def described(vocabulary: Vocabulary) -> str:
+    """A vocabulary for people."""
+    return f"{vocabulary.name or 'given'}, {len(vocabulary):,} words"
 
 
 def known_to_tokenizer(vocabulary: Vocabulary, side: Side) -> np.ndarray:

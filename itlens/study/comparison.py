@@ -23,9 +23,10 @@ from itlens.diff import (
 )
 from itlens.errors import StoreError
 from itlens.prompts import Prompt
+from itlens.study.concept_results import ConceptResults, concept_results
 from itlens.study.folder import RunFolder
-from itlens.study.notes import layers_wanted, notes_on
-from itlens.study.parts import WHICH, parts_of
+from itlens.study.notes import notes_on
+from itlens.study.parts import WHICH, layers_wanted, parts_of
 from itlens.study.ranges import refuse_numbers
 from itlens.study.report_content import content
 from itlens.study.word_layers import joined_pairs, pairs_by_layer
@@ -45,7 +46,8 @@ class Comparison:
 
     out: the folder. study: what was asked (models, settings, versions). Attribution: prompts, as the models read them;
     base, tuned: attributions by prompt id; diff: the tables of `itlens.diff.attributions`. Attention: words: of
-    `itlens.diff.word_pairs`; pairs: the word pairs of "base" and "tuned" (`itlens.qk_word_pairs`).
+    `itlens.diff.word_pairs`; pairs: the word pairs of "base" and "tuned" (`itlens.qk_word_pairs`). Feed-forward layers:
+    concepts: by side ("value", "key", "gate") what turned, the concepts, their labels and shares.
     """
 
     out: Path
@@ -56,6 +58,7 @@ class Comparison:
     diff: AttributionDiff | None
     words: xr.Dataset | None = None
     pairs: Mapping[str, pd.DataFrame] | None = None
+    concepts: Mapping[str, ConceptResults] | None = None
 
     @property
     def report_path(self) -> Path:
@@ -66,7 +69,8 @@ class Comparison:
     def answers(self) -> list[str]:
         """What came out: a sentence or two for each part."""
         found = [] if self.diff is None else [verdict(self.diff)]
-        return found if self.words is None else [*found, pairs_verdict(self.words)]
+        found += [] if self.words is None else [pairs_verdict(self.words)]
+        return found + [results.answer for results in self._sides]
 
     @property
     def verdict(self) -> str:
@@ -101,16 +105,25 @@ class Comparison:
         parts = [] if self.diff is None else [repr(self.diff)]
         if self.words is not None and self.verb_shares is not None:
             parts += [f"{pairs_verdict(self.words)}\n\n{self.verb_shares.to_string(index=False)}"]
+        parts += [f"{found.answer}\n\n{found.per_layer.to_string(index=False)}" for found in self._sides]
         notes = "".join(f"Note: {note}\n" for note in self.notes)
         return "\n\n".join([*parts, f"{notes}Report: {self.report_path}"])
 
     def _repr_html_(self) -> str:
         parts = [] if self.diff is None else [self.diff._repr_html_()]
         if self.words is not None and self.verb_shares is not None:
-            table = self.verb_shares.to_html(index=False, float_format="{:.3g}".format, na_rep="")
-            parts += [f"<p>{escape(pairs_verdict(self.words))}</p>{table}"]
+            parts += [f"<p>{escape(pairs_verdict(self.words))}</p>{_html(self.verb_shares)}"]
+        parts += [f"<p>{escape(found.answer)}</p>{_html(found.per_layer)}" for found in self._sides]
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         return f"{''.join(parts)}<ul>{notes}</ul><p>Report: <code>{escape(str(self.report_path))}</code></p>"
+
+    @property
+    def _sides(self) -> list[ConceptResults]:
+        return list((self.concepts or {}).values())
+
+
+def _html(table: pd.DataFrame) -> str:
+    return str(table.to_html(index=False, float_format="{:.3g}".format, na_rep=""))
 
 
 def open_comparison(path: str | Path) -> Comparison:
@@ -137,24 +150,25 @@ def compared(
     found = found or {which: folder.finished(which, prompts) for which in WHICH}
     pairs = _pairs(folder, study) if "attention" in parts else None
     both = [prompt for prompt in prompts if all(prompt.id in found[which] for which in WHICH)]
-    if not both and pairs is None:
-        raise StoreError(f"{folder.path} has {_nothing(study, prompts, found)}; run the same `itlens compare` again.")
     seed = study["settings"]["seed"]
     refuse_numbers(seed=seed)
+    concepts = concept_results(folder.path, study) if "mlp" in parts else None
+    if not both and pairs is None and concepts is None:
+        raise StoreError(f"{folder.path} has {_nothing(study, prompts, found)}; run the same `itlens compare` again.")
     words = None if pairs is None else word_pairs(pairs["base"], pairs["tuned"], seed=seed)
     if not both:
-        return Comparison(folder.path, study, prompts, {}, {}, None, words, pairs)
+        return Comparison(folder.path, study, prompts, {}, {}, None, words, pairs, concepts)
     ids = {prompt.id for prompt in both}
     base, tuned = ({id: side[id] for id in side if id in ids} for side in (found["base"], found["tuned"]))
     scoring = {name: study["settings"][name] for name in _SCORING}
     refuse_numbers(**scoring)
     diff = attributions(base, tuned, both, **scoring)
-    return Comparison(folder.path, study, prompts, base, tuned, diff, words, pairs)
+    return Comparison(folder.path, study, prompts, base, tuned, diff, words, pairs, concepts)
 
 
 def _pairs(folder: RunFolder, study: Mapping[str, Any]) -> dict[str, pd.DataFrame] | None:
     """Both models' word pairs on the layers that both have finished; None where there are none."""
-    identity, layers = study["identity"], layers_wanted(study)
+    identity, layers = study["identity"], layers_wanted(study, "attention")
     found = {which: pairs_by_layer(folder.path, which, layers, identity) for which in WHICH}
     both = [layer for layer in found["base"] if layer in found["tuned"]]
     return {which: joined_pairs(found.pop(which), both) for which in WHICH} if both else None
@@ -165,6 +179,7 @@ def _nothing(study: Mapping[str, Any], prompts: Sequence[Prompt], found: Mapping
     if prompts:
         done = f"base {len(found['base'])}, tuned {len(found['tuned'])} of {len(prompts)}"
         missing.append(f"no prompt that both models have finished ({done})")
-    if layers_wanted(study):
-        missing.append("no layer of which both models have finished the word pairs")
+    for part, results in {"attention": "word pairs", "mlp": "concepts"}.items():
+        if layers_wanted(study, part):
+            missing.append(f"no layer of which both models have finished the {results}")
     return " and ".join(missing) or "no results"

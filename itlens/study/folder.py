@@ -6,6 +6,8 @@ attributions/base/*.nc   a file per prompt and model, written atomically when th
 attributions/tuned/*.nc
 words/base/*.parquet     two files per layer and model (`word_layers`), written when the layer is finished
 words/tuned/*.parquet
+concepts/base/*          two files per layer, kind of neuron vectors and model (`concept_layers`), likewise
+concepts/tuned/*
 tables/                  the comparison: Parquet and CSV tables, netCDF arrays
 report.html              one offline page
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from itlens.study.parts import parts_of
+from itlens.study.concept_notes import concept_notes
+from itlens.study.concept_results import sides_of
+from itlens.study.parts import layers_wanted
 
 if TYPE_CHECKING:
     from itlens.study.comparison import Comparison
@@ -16,34 +17,31 @@ def notes_on(comparison: Comparison) -> list[str]:
     notes = [*comparison.study.get("notices", []), *_unfinished(comparison), *_coarse(comparison)]
     if comparison.diff is not None:
         notes += [*_empty(comparison), *_cut(comparison)]
-    return notes + (_words(comparison) if comparison.words is not None else [])
+    notes += _words(comparison) if comparison.words is not None else []
+    return notes + (concept_notes(comparison.study, comparison.concepts) if comparison.concepts is not None else [])
 
 
 def _unfinished(comparison: Comparison) -> list[str]:
     study = comparison.study
     layers = 0 if comparison.words is None else comparison.words.sizes["layer"]
-    done = {"prompts": len(comparison.base), "layers": layers}
-    wanted = {"prompts": len(comparison.prompts), "layers": layers_wanted(study)}
+    done = {"prompts": (len(comparison.base), len(comparison.prompts))}
+    done |= {"layers": (layers, layers_wanted(study, "attention"))}
+    wanted, found = layers_wanted(study, "mlp"), comparison.concepts or {}
+    for side in sides_of(study):
+        there = found[side].turned.sizes["layer"] if side in found else 0
+        done[f"layers of {side} vectors"] = (there, wanted)
     return [
-        f"Only {done[unit]} of {wanted[unit]} {unit} are finished; run the same comparison to go on."
-        for unit in done
-        if done[unit] < wanted[unit]
+        f"Only {number} of {all_} {unit} are finished; run the same comparison to go on."
+        for unit, (number, all_) in done.items()
+        if number < all_
     ]
-
-
-def layers_wanted(study: Mapping[str, Any]) -> int:
-    """How many layers a study is to probe: none where attention is not part of it."""
-    if "attention" not in parts_of(study["identity"]):
-        return 0
-    layers = study["models"]["base"].get("layers")
-    return layers if isinstance(layers, int) else 0
 
 
 def _coarse(comparison: Comparison) -> list[str]:
     dtype = comparison.study["settings"].get("dtype", "float32")
     if dtype not in ("float16", "bfloat16"):
         return []
-    moved = "importance levels" if comparison.diff is not None else "words between the top of a dimension and the rest"
+    moved = "importance levels" if comparison.diff is not None else "words between the top of a list and the rest"
     return [f"Computed in {dtype}, whose rounding moves {moved}; quote figures of a float32 run."]
 
 

@@ -10,6 +10,7 @@ from itlens.diff import verb_changes
 from itlens.files import write_text
 from itlens.store import save
 from itlens.study.comparison import Comparison
+from itlens.study.concept_results import ConceptResults
 from itlens.study.folder import RunFolder
 
 _LARGE = ("pair_changes",)  # a row per word pair: of a large model, no spreadsheet could open it
@@ -37,4 +38,14 @@ def _tables(comparison: Comparison) -> dict[str, Any]:
             "verbs": verb_changes(comparison.words),
             "moved_heads": comparison.moved,
         }
+    for results in (comparison.concepts or {}).values():
+        found |= _concepts(results)
     return {name: result for name, result in found.items() if result is not None}
+
+
+def _concepts(results: ConceptResults) -> dict[str, Any]:
+    labels = {"base": results.base_labels, "tuned": results.tuned_labels}
+    both = pd.concat([table.assign(model=which) for which, table in labels.items()], ignore_index=True)
+    both.attrs = dict(results.tuned_labels.attrs)
+    named = {"concept_changes": results.changes, "concept_shares": results.shares, "labels": both}
+    return {f"{name}_{results.side}": found for name, found in {"turned": results.turned, **named}.items()}

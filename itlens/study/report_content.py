@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from itlens.diff import pairs_verdict
+from itlens.study.concept_results import ConceptResults
 from itlens.study.parts import WHICH
-from itlens.views import Example, ReportContent, WordContent
+from itlens.views import ConceptContent, Example, ReportContent, WordContent
 
 if TYPE_CHECKING:
     from itlens.study.comparison import Comparison
@@ -18,7 +19,8 @@ EXAMPLES = 4
 _TITLES = {
     "attribution": "Does tuning make the model lean on the instruction?",
     "attention": "Does tuning make attention heads relate the verbs of instructions?",
-    "both": "What did instruction tuning change?",
+    "mlp": "Does tuning turn what feed-forward layers know toward user tasks?",
+    "several": "What did instruction tuning change?",
 }
 
 
@@ -26,9 +28,10 @@ def content(comparison: Comparison) -> ReportContent:
     """Everything the page needs, from the comparison's results."""
     study = comparison.study
     models = study["models"]
-    part = "attention" if comparison.diff is None else "attribution" if comparison.words is None else "both"
+    parts = {"attribution": comparison.diff, "attention": comparison.words, "mlp": comparison.concepts}
+    held = [name for name, found in parts.items() if found is not None]
     return ReportContent(
-        title=_TITLES[part],
+        title=_TITLES[held[0] if len(held) == 1 else "several"],
         base=models["base"]["label"],
         tuned=models["tuned"]["label"],
         verdict=comparison.verdict,
@@ -40,6 +43,7 @@ def content(comparison: Comparison) -> ReportContent:
         notes=comparison.notes,
         created=study["created"],
         words=_words(comparison),
+        concepts=[_concepts(results) for results in (comparison.concepts or {}).values()],
     )
 
 
@@ -56,6 +60,9 @@ def _compared(comparison: Comparison) -> dict[str, Any]:
     if comparison.words is not None:
         settings = study["settings"]
         facts |= {"vocabulary": settings["vocabulary"], "word vectors": settings["vectors"]}
+    if comparison.concepts is not None:
+        names = {"concept_vocabulary": "concept vocabulary", "labeller": "labels of concepts"}
+        facts |= {shown: study["settings"][name] for name, shown in names.items()}
     return facts
 
 
@@ -75,6 +82,20 @@ def _words(comparison: Comparison) -> WordContent | None:
         return None
     base, tuned = (_of_heads(pairs[which], moved) for which in WHICH)
     return WordContent(words, changes, moved, base, tuned, pairs_verdict(words))
+
+
+def _concepts(results: ConceptResults) -> ConceptContent:
+    return ConceptContent(
+        side=results.side,
+        turned=results.turned,
+        base=results.cards["base"],
+        tuned=results.cards["tuned"],
+        base_labels=results.base_labels,
+        tuned_labels=results.tuned_labels,
+        changes=results.changes,
+        shares=results.shares,
+        verdict=results.answer,
+    )
 
 
 def _of_heads(pairs: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:

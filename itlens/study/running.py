@@ -1,33 +1,36 @@
 """`compare`: the same questions to a base and a tuned model, one model in memory at a time, into a run folder.
 
-1. Check everything that can be checked without weights: probes, prompts, words, shapes and tokenizers of the pair,
-lengths, the folder. 2. For each model in turn: attribute the prompts and probe the layers that are not finished yet,
-and write each when it is done. 3. Compare, write tables and report.
+1. Check everything that can be checked without weights: probes, prompts, words, labeller, shapes and tokenizers of the
+pair, lengths, the folder. 2. For each model in turn: attribute the prompts and probe the layers that are not finished
+yet, and write each when it is done. 3. Compare, write tables and report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from itlens.annotate import Labeller
 from itlens.models import ModelPair, load_pair
-from itlens.models.compatibility import PairReport, Side, compare_sides
+from itlens.models.compatibility import compare_sides
 from itlens.progress import Reporter, reporter
 from itlens.prompts import Prompt
-from itlens.provenance import provenance, short_name
 from itlens.study.asked import asked_probes, refuse_unknown
+from itlens.study.asked_concepts import AskedConcepts
+from itlens.study.asked_words import asked_vocabulary
 from itlens.study.attention_runs import AttentionRuns
 from itlens.study.attribution_runs import AttributionRuns
 from itlens.study.comparison import Comparison, compared
 from itlens.study.folder import RunFolder
+from itlens.study.mlp_runs import MlpRuns
 from itlens.study.outcome import write_outcome
 from itlens.study.parts import WHICH
 from itlens.study.ranges import refuse_numbers
+from itlens.study.study_record import load_settings, study_record
 from itlens.vocabulary import Vocabulary, WordVectors
 
-Runs: TypeAlias = AttributionRuns | AttentionRuns
+Runs: TypeAlias = AttributionRuns | AttentionRuns | MlpRuns
 
 
 def compare(
@@ -54,6 +57,12 @@ def compare(
     vocabulary: str | Path | Vocabulary = "builtin",
     vectors: str | Path | WordVectors = "builtin",
     top_k: int = 100,
+    sides: str | Sequence[str] = ("value", "key"),
+    components: int | None = None,
+    resamples: int = 10,
+    concept_words: int = 50,
+    labeller: str | Labeller = "lexicon",
+    labelled: int = 50,
     seed: int = 0,
     progress: bool = True,
     **load: Any,
@@ -61,17 +70,24 @@ def compare(
     """Compare a pre-trained model with its tuned self, into a run folder with tables and `report.html`.
 
     base, tuned: whatever `load_model` takes; adapter: merged into the tuned model (tuned may then be left out).
-    probes: "attribution" (what each prompt token does for the response), "attention" (which words each head relates;
-    needs no prompts), a list, or "all". out: a new folder, or that of the same study, where everything finished is kept
-    (resume=False computes it again) and a probe that was left out can be added. labels: how to call the two models.
+    probes: "attribution" (what each prompt token does for the response), "attention" (which words each head relates),
+    "mlp" (the concepts of feed-forward layers), a list, or "all"; only the first needs prompts. out: a new folder, or
+    that of the same study, where everything finished is kept (resume=False computes it again) and a probe that was
+    left out can be added. labels: how to call the two models.
 
     prompts: "builtin", "demo", a JSONL or TSV file, or Prompts; every prompt needs an instruction. A prompt's own
     `response` is used where it has one, else each model answers greedily with at most `max_new_tokens` tokens. format:
     "raw", "chat" (the tuned tokenizer's template, for both models) or a text with {prompt}. levels, threshold, p: of
     the importance density.
 
-    vocabulary: the words that heads may relate: "builtin", a text or TSV file, or a Vocabulary. vectors: tell which of
+    vocabulary: the words of heads and concepts: "builtin", a text or TSV file, or a Vocabulary. vectors: tell which of
     them are related: "builtin", a file, or WordVectors. top_k: words per head dimension, as queries and as keys.
+
+    sides: whose concepts: "value" (what neurons write), "key" and in gated layers "gate" (what they look for).
+    components: of each layer, from high to low variance; default 300, or all there are. resamples: draws of neurons
+    for the noise floor. concept_words: kept of each concept. labeller: "lexicon", `itlens.annotate.chat(...)`, or a
+    function of a list of words that returns an `itlens.annotate.Label`. labelled: how many concepts of each layer are
+    labelled, from the first.
 
     load: further arguments of `load_model` (device, dtype, backend, tokenizer, trust_remote_code, revision, check).
 
@@ -80,22 +96,28 @@ def compare(
     named = asked_probes(probes)
     refuse_unknown(executor, method, objective, labels)
     refuse_numbers(levels=levels, threshold=threshold, p=p, seed=seed, limit=limit)
-    refuse_numbers(max_new_tokens=max_new_tokens, batch_size=batch_size, top_k=top_k)
+    refuse_numbers(max_new_tokens=max_new_tokens, batch_size=batch_size, top_k=top_k, components=components)
+    refuse_numbers(resamples=resamples, concept_words=concept_words, labelled=labelled)
     pair = load_pair(base, tuned, adapter=adapter, **load)
-    sides = {which: pair.side(which) for which in WHICH}
-    checked = compare_sides(sides["base"], sides["tuned"])
+    models = {which: pair.side(which) for which in WHICH}
+    checked = compare_sides(models["base"], models["tuned"])
     runs: list[Runs] = []
     if "attribution" in named:
         options = {"method": method, "objective": objective, "max_new_tokens": max_new_tokens}
         options |= {"batch_size": batch_size, "prepend_bos": prepend_bos}
         scoring = {"levels": levels, "threshold": threshold, "p": p}
-        runs.append(AttributionRuns.of(prompts, limit, format, sides, options, scoring))
+        runs.append(AttributionRuns.of(prompts, limit, format, models, options, scoring))
+    words = asked_vocabulary(vocabulary) if {"attention", "mlp"} & {*named} else vocabulary
     if "attention" in named:
-        runs.append(AttentionRuns.of(vocabulary, vectors, top_k, sides))
+        runs.append(AttentionRuns.of(words, vectors, top_k, models))
+    if "mlp" in named:
+        asked_concepts = AskedConcepts.of(words, sides, components, concept_words, models["base"])
+        runs.append(MlpRuns.of(asked_concepts, models["base"], resamples, seed, labeller, labelled))
     pair.check_files()
     asked = next((run for run in runs if isinstance(run, AttributionRuns)), None)
     prompts_asked = asked.prompts if asked else None
-    study = _study(sides, labels, checked, runs, {"seed": seed, **_shown(load)}, adapter)
+    common = {"seed": seed, **load_settings(load)}
+    study = study_record(models, labels, checked, runs, len(prompts_asked or []), common, adapter)
     folder = RunFolder(out)
     with folder.opened(study, prompts_asked, resume=resume) as whole, reporter(progress) as tell:
         for which in WHICH:
@@ -118,48 +140,3 @@ def _run(pair: ModelPair, which: str, runs: Sequence[Runs], folder: RunFolder, t
             tell.advance(which)
     del model
     pair.release(which)
-
-
-def _study(
-    sides: Mapping[str, Side],
-    labels: tuple[str, str] | None,
-    checked: PairReport,
-    runs: Sequence[Runs],
-    common: Mapping[str, Any],
-    adapter: str | Path | None,
-) -> dict[str, Any]:
-    """What study.json holds."""
-    own = (short_name(sides["base"].name), _tuned_label(sides["tuned"], adapter))
-    named = dict(zip(WHICH, labels or own, strict=True))
-    models = {
-        which: {"label": named[which], "name": side.name, "revision": side.revision, **side.facts}
-        for which, side in sides.items()
-    }
-    identity: dict[str, Any] = {f"{which} model": side.revision for which, side in sides.items()}
-    settings: dict[str, Any] = {}
-    for run in runs:
-        identity, settings = identity | run.identity, settings | run.settings
-    versions = {name: value for name, value in provenance("compare").items() if name.endswith("_version")}
-    return {
-        "identity": identity | {name: value for name, value in common.items() if name != "seed"},
-        "models": models,
-        "prompts": next((run.units("base") for run in runs if isinstance(run, AttributionRuns)), 0),
-        "settings": {**settings, **common},
-        "notices": list(checked.notices),
-        "versions": {name.removesuffix("_version"): value for name, value in versions.items()},
-        "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-
-
-def _tuned_label(side: Side, adapter: str | Path | None) -> str:
-    return short_name(side.name) if adapter is None else f"{short_name(side.name)} + {short_name(str(adapter))}"
-
-
-def _shown(load: dict[str, Any]) -> dict[str, Any]:
-    """The loading options that results depend on, as text."""
-    defaults = {"dtype": "float32", "backend": "hooked"}
-    shown = {name: str(load.get(name, default)).removeprefix("torch.") for name, default in defaults.items()}
-    if (tokenizer := load.get("tokenizer")) is not None:
-        shown["tokenizer"] = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
-        shown["tokenizer"] = str(tokenizer) if isinstance(tokenizer, (str, Path)) else shown["tokenizer"]
-    return shown

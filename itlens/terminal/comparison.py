@@ -11,6 +11,7 @@ from rich.text import Text
 
 from itlens.files import visible
 from itlens.study.comparison import Comparison
+from itlens.terminal.turned import print_turned
 
 _GROUPS = {
     "group": "group",
@@ -52,7 +53,7 @@ _VERB_LEGEND = (
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """The verdict, the tables of groups and of verbs, notes, and where the report is."""
+    """The verdict, the tables of groups, of verbs and of concepts, notes, and where the report is."""
     console = console or Console()
     for answer in comparison.answers:
         console.print(visible(answer), style="bold", markup=False, highlight=False)
@@ -64,6 +65,8 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         if table is not None:
             console.print()
             console.print(table)
+    if comparison.concepts:
+        print_turned(comparison.concepts.values(), console)
     for note in comparison.notes:
         console.print(visible(f"Note: {note}"), style="dim", markup=False, highlight=False)
     console.print(visible(f"Report: {comparison.report_path}"), markup=False, highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from itlens.views import text, theme
 from itlens.views.numbers import NOTHING, is_number, number
 
 # told apart by shape too; none is a colour of the models
-_STYLES = (("#0f9d7a", "circle"), ("#9b59b6", "square"), ("#b8860b", "diamond"), ("#d6457f", "triangle-up"))
+_STYLES = tuple(zip(theme.SIZES, ("circle", "square", "diamond", "triangle-up"), strict=True))
 _MOST_LABELS = 40
 _DEGREES = 180 / np.pi
 

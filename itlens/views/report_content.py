@@ -41,15 +41,36 @@ class WordContent:
 
 
 @dataclass(frozen=True)
+class ConceptContent:
+    """The feed-forward part of a report, for one kind of neuron vectors.
+
+    side: "value", "key" or "gate". turned: of itlens.diff.concepts. base, tuned: of itlens.mlp_concepts; only the
+    layers and components that are shown as cards need be there (see itlens.views.card_layers). base_labels,
+    tuned_labels: of itlens.annotate_concepts. changes: of itlens.diff.concept_changes. shares: of
+    itlens.diff.concept_shares, or None. verdict: the answer.
+    """
+
+    side: str
+    turned: xr.Dataset
+    base: xr.Dataset
+    tuned: xr.Dataset
+    base_labels: pd.DataFrame
+    tuned_labels: pd.DataFrame
+    changes: pd.DataFrame
+    shares: pd.DataFrame | None
+    verdict: str
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything a report shows; all text is plain text.
 
     title: the page's heading. base, tuned: the models' names. verdict: one or two sentences. diff: an AttributionDiff
     (prompts, groups, equal_length, regression, sensitivity, profile, ratings; each may be None), or None without
-    attribution. words: the attention part, or None. compared: facts ("precision": "float32"). examples: a few prompts,
-    shown side by side. parameters: of the run; levels, threshold and p are also those of the token views, and mark the
-    default in the sensitivity map. versions: of the packages. notes: warnings, shown at the top. created: when, as it
-    is to be printed.
+    attribution. words: the attention part, or None. concepts: the feed-forward part, one for each kind of neuron
+    vectors. compared: facts ("precision": "float32"). examples: a few prompts, shown side by side. parameters: of the
+    run; levels, threshold and p are also those of the token views, and mark the default in the sensitivity map.
+    versions: of the packages. notes: warnings, shown at the top. created: when, as it is to be printed.
     """
 
     title: str
@@ -64,6 +85,7 @@ class ReportContent:
     notes: Sequence[str] = ()
     created: str = ""
     words: WordContent | None = None
+    concepts: Sequence[ConceptContent] = ()
 
 
 def as_content(content: object) -> ReportContent:
@@ -84,13 +106,27 @@ def as_content(content: object) -> ReportContent:
 
 
 def _with_something(content: ReportContent) -> ReportContent:
-    if content.diff is None and content.words is None:
+    listed = _listed(content)
+    if content.diff is None and content.words is None and not listed:
         raise ResultError(
-            "views.report got neither diff nor words: give an AttributionDiff as diff, a WordContent as words, or both."
+            "views.report got none of diff, words and concepts: give an AttributionDiff as diff, a WordContent as "
+            "words, a list of ConceptContent as concepts, or several of them."
         )
     if content.words is not None and not isinstance(content.words, WordContent):
         raise ResultError(f"views.report got a {type(content.words).__name__} as words: pass a views.WordContent.")
+    sides = [part.side for part in listed]
+    if twice := sorted({side for side in sides if sides.count(side) > 1}):
+        raise ResultError(f"views.report got {twice[0]} concepts twice: pass one ConceptContent for each side.")
     return content
+
+
+def _listed(content: ReportContent) -> Sequence[ConceptContent]:
+    if not isinstance(content.concepts, Sequence) or isinstance(content.concepts, str):
+        got = type(content.concepts).__name__
+        raise ResultError(f"views.report got a {got} as concepts: pass a list of views.ConceptContent.")
+    if odd := [type(part).__name__ for part in content.concepts if not isinstance(part, ConceptContent)]:
+        raise ResultError(f"views.report got a {odd[0]} among concepts: pass a list of views.ConceptContent.")
+    return content.concepts
 
 
 def settings(content: ReportContent) -> tuple[int, int, float]:

@@ -9,16 +9,16 @@ import pandas as pd
 
 from itlens.views import text
 from itlens.views.numbers import interval, is_number, number, p_value, percent, percent_range, whole
+from itlens.views.report_concept_hero import concept_figures
 from itlens.views.report_content import ReportContent
-from itlens.views.report_layout import ALWAYS, ATTENTION, ATTRIBUTION
+from itlens.views.report_layout import ALWAYS, ATTENTION, ATTRIBUTION, CONCEPTS, SIDES, Card
 from itlens.views.report_tables import filled
-
-Card = tuple[str, str, str, str]  # role (colour), label, value, more
 
 
 def hero(content: ReportContent) -> str:
     """Title, the verdict, the figures of each finding, and the way to the sections."""
     sections = (ATTRIBUTION if content.diff is not None else {}) | (ATTENTION if content.words is not None else {})
+    sections |= CONCEPTS if content.concepts else {}
     links = "".join(f'<a href="#{anchor}">{words}</a>' for anchor, words in (sections | ALWAYS).items())
     return (
         f'<section class="hero"><h1>{text.html(content.title)}</h1>'
@@ -28,13 +28,13 @@ def hero(content: ReportContent) -> str:
 
 
 def _verdict(content: ReportContent) -> str:
-    """The answers; that about attention, where it ends the verdict, as a paragraph of its own."""
-    own = content.words.verdict if content.words is not None else ""
-    first, last = (
-        (content.verdict.removesuffix(own).strip(), own) if own and content.verdict.endswith(own) else ("", "")
-    )
-    parts = [part for part in (first, last) if part] or [content.verdict]
-    return "".join(f'<p class="verdict">{text.html(part)}</p>' for part in parts)
+    """The answers; those about attention and concepts, where they end the verdict, as paragraphs of their own."""
+    own = [content.words.verdict] if content.words is not None else []
+    rest, last = content.verdict, list[str]()
+    for answer in reversed([*own, *(part.verdict for part in content.concepts)]):
+        if answer and rest.endswith(answer):
+            rest, last = rest.removesuffix(answer).strip(), [answer, *last]
+    return "".join(f'<p class="verdict">{text.html(part)}</p>' for part in [rest, *last] if part)
 
 
 def _figures(content: ReportContent) -> str:
@@ -45,6 +45,9 @@ def _figures(content: ReportContent) -> str:
         rows["Attribution: the instruction score"] = _cards(cards) if cards else none
     if content.words is not None:
         rows["Attention: changed heads in which a verb’s count rose"] = _cards(attention_cards(content.words.diff))
+    for part in content.concepts:
+        heading = text.html(SIDES.get(part.side, part.side))
+        rows[f"Feed-forward. {heading}"] = _cards(concept_figures(part))
     if len(rows) == 1:
         return next(iter(rows.values()))
     return "".join(f'<p class="which">{heading}</p>{row}' for heading, row in rows.items())

@@ -6,6 +6,8 @@ import plotly.graph_objects as go
 
 from itlens.views import text
 
+Card = tuple[str, str, str, str]  # role (colour), label, value, more
+
 ATTRIBUTION = {
     "prompts": "Prompts and groups",
     "response": "Along the response",
@@ -17,14 +19,30 @@ ATTENTION = {
     "heads": "Head by head",
     "moved": "The heads that moved most",
 }
+CONCEPTS = {
+    "turned": "How far concepts turned",
+    "topics": "What concepts are about",
+    "changed": "Concepts gained and lost",
+    "cards": "Concepts in words",
+}
 ALWAYS = {"methods": "What the words mean", "run": "What was run"}
-_HEADINGS = ATTRIBUTION | ATTENTION | ALWAYS
+_HEADINGS = ATTRIBUTION | ATTENTION | CONCEPTS | ALWAYS
+SIDES = {
+    "value": "Value vectors: what neurons write",
+    "key": "Key vectors: what neurons look for",
+    "gate": "Gate vectors: what opens neurons",
+}
 
 
 def section(anchor: str, words: str = "") -> str:
     """The heading of a section, where the links at the top lead to, and its first sentence (HTML)."""
     intro = f'<p class="intro">{words}</p>' if words else ""
     return f'<h2 id="{anchor}">{_HEADINGS[anchor]}</h2>{intro}'
+
+
+def side_heading(side: str) -> str:
+    """The heading of what is said about one kind of neuron vectors."""
+    return f'<h3 class="vectors">{text.html(SIDES.get(side, side))}</h3>'
 
 
 def figure(fig: go.Figure, height: int | None = None, *, wide: bool = False) -> str:

@@ -1,8 +1,9 @@
 """The report: one HTML page that shows what was compared, what came out, and how sure that is (`report`).
 
 The sections follow a reader's questions. Of attribution: for which prompts, along the response, would it hold under
-other choices, what does it look like on single prompts. Of attention: which verbs, which heads, which words. Then: what
-do the words mean, what was run. A report has the sections of what was measured.
+other choices, what does it look like on single prompts. Of attention: which verbs, which heads, which words. Of
+concepts: how far they turned, what they are about, which are new, how they read. Then: what do the words mean, what was
+run. A report has the sections of what was measured.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from itlens.views import page, text
+from itlens.views.report_concepts import concept_sections
 from itlens.views.report_content import ReportContent, as_content
 from itlens.views.report_hero import hero
 from itlens.views.report_layout import section
@@ -38,6 +40,7 @@ class Report:
                 notes(content),
                 attribution(content),
                 attention(content),
+                concept_sections(content),
                 section("methods"),
                 terms(content),
                 run(content),
@@ -47,7 +50,7 @@ class Report:
         scripts = [page.asset("report.js")]
         if content.diff is not None:
             scripts = [page.circuitsvis(), page.asset("tokens.js"), *scripts]
-        styles = ("page.css", "tokens.css", "pairs.css")
+        styles = ("page.css", "tokens.css", "pairs.css", "concepts.css")
         return page.page(content.title, body, styles=styles, scripts=[page.plotly(), *scripts])
 
     def _repr_html_(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itlens.views import text
+from itlens.views.concept_columns import LAYERS, layer_rows, usual_size
 from itlens.views.curve_charts import profile, sensitivity
 from itlens.views.numbers import whole
 from itlens.views.prompt_charts import groups, scores
+from itlens.views.report_concepts import concept_facts
 from itlens.views.report_content import Example, ReportContent, settings
 from itlens.views.report_hero import group_rows
-from itlens.views.report_layout import card, figure, nothing, scroll, section
+from itlens.views.report_layout import card, figure, nothing, scroll, section, side_heading
 from itlens.views.report_tables import GROUPS, PROMPTS, REGRESSION, any_table, facts, filled, table
 from itlens.views.report_words import word_facts
 from itlens.views.token_view import token_pair
@@ -119,6 +121,7 @@ def run(content: ReportContent) -> str:
             parts.append(f'<details class="card"><summary>{heading}</summary>{facts(entries)}</details>')
     if content.words is not None:
         parts.append(word_facts(content.words))
+    parts += [concept_facts(part) for part in content.concepts]
     if (prompts := filled(content.diff, "prompts")) is not None:
         parts.append(
             f'<details class="card"><summary>All {whole(len(prompts))} prompts (click a heading to sort)</summary>'
@@ -135,6 +138,8 @@ def summary(content: ReportContent) -> str:
         rows += table(by_group, GROUPS) if by_group is not None else "<p>No prompt was scored.</p>"
     if content.words is not None:
         rows += table(group_rows(content.words.diff), VERB_GROUPS)
+    for part in content.concepts:
+        rows += side_heading(part.side) + table(layer_rows(part.turned, usual_size(part.turned)), LAYERS)
     return (
         f"<div><h3>{text.html(content.title)}</h3><p>{text.html(content.verdict)}</p>{rows}"
         "<p><i>Summary. The whole page, with figures and tables, is in <code>.html</code>.</i></p></div>"

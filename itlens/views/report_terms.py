@@ -20,6 +20,8 @@ def terms(content: ReportContent) -> str:
     if content.words is not None:
         attrs = content.words.diff.attrs
         found |= _attention(attrs.get("top_k", 100), attrs.get("deviations", 1.96), attrs.get("min_dims", 2))
+    if content.concepts:
+        found |= _concepts()
     body = "".join(f"<div><h3>{text.html(name)}</h3><p>{text.html(words)}</p></div>" for name, words in found.items())
     source = _SOURCE + (_ATTRIBUTION_LIMIT if content.diff is not None else "")
     return f'<div class="card"><div class="terms">{body}</div><p class="sub source">{text.html(source)}</p></div>'
@@ -74,4 +76,27 @@ def _attention(top_k: int, deviations: float, min_dims: int) -> dict[str, str]:
         "first layer a head reads what earlier layers wrote, not embeddings. They cover queries and keys, not what a "
         "head moves. They say what a head could bring together, not that it does so on a text, nor that it matters for "
         "the output.",
+    }
+
+
+def _concepts() -> dict[str, str]:
+    return {
+        "Concept": "A main direction of a layer's neuron vectors (a principal component, by variance), read as its "
+        "nearest words. Value vectors are what each neuron of the feed-forward layer writes, key and gate vectors what "
+        "it looks for. A concept is a direction of variance: nothing says that the model uses it as a whole.",
+        "Overlap of spaces": "Concepts have no sign and no fixed order, so spaces of the first k are compared: the "
+        "mean squared cosine of the principal angles between them. 1 is the same space; random ones have k / d_model.",
+        "Noise floor": "Each model against itself, with its neurons drawn anew: so much a space turns because it is "
+        "estimated from a limited number of neurons. It is not a second training run: most of what tuning moves, any "
+        "further training would move too.",
+        "Degenerate": "The components k and k + 1 explain nearly the same. Which are the first k is then left to "
+        "chance, and the largest angles mean little.",
+        "Kept, gained, lost": "By words: kept when a concept of the other model shares about half of them. The "
+        "component beside it is matched by |cosine|, one to one. “Inside” is how much of a concept lies within all "
+        "components of the other model that were kept.",
+        "Label": "What a labeller says of the 15 top words: a description, a linguistic level, the user tasks that "
+        "they serve, or “cannot tell” where fewer than half agree.",
+        "Interval and p of shares": "The interval draws concepts anew within each layer. p lets concepts change hands "
+        "between the models at random. Holm's correction allows for the number of tasks, or of levels. Turned and "
+        "labelled are two questions: neither says where a space turned to.",
     }

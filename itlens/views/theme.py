@@ -14,6 +14,11 @@ import plotly.graph_objects as go
 
 BASE, TUNED, NEUTRAL = "#d55e00", "#2479c2", "#8a9099"
 NEGATIVE = "#8e44ad"  # negative attribution in token views, where blue and vermilion already mean the models
+# Things that are told apart and belong to no model: subspace sizes (with a shape each), linguistic levels from form to
+# meaning. Their lightness differs too, so that colour-blind readers and grey prints keep them apart.
+SIZES = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")
+LEVELS = {"phonology": "#5b3fa8", "morphology": "#b77fc9", "syntax": "#0f8f72", "semantics": "#e3c44b"}
+NO_LEVEL = "#c6cbd2"
 BASE_BAND, TUNED_BAND = "rgba(213,94,0,0.18)", "rgba(36,121,194,0.18)"
 DIVERGING = [[0.0, "#b34700"], [0.25, "#ee9b62"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]
 SIGNED = [[0.0, "#6c3483"], [0.25, "#b98bcc"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]

@@ -9,9 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from itlens.annotate import Label, chat
+
+KEY = "sk-secret-4711"
+WORDS = ["Monday", "Tuesday", "Friday", "Sunday", "tax", "lamp", "weekend", "Saturday", "Thursday"]
+DAYS = Label("days of the week", ("daily",), "semantics", 1.0)
 GOOD = '{"agree": 9, "description": "days of the week", "tasks": ["daily"], "level": "semantics"}'
+
+
+def labeller(url: str, tmp_path: Path, **options: Any) -> Any:
+    """A chat labeller on this server that keeps its answers in tmp_path/cache and is not patient."""
+    return chat("m", **({"base_url": url, "cache": tmp_path / "cache", "pause": 0.01, "tries": 3} | options))
 
 
 @dataclass

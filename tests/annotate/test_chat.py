@@ -1,12 +1,8 @@
-"""The chat labeller against a fake server with recorded answers: good, bad, slow, refused; and its cache."""
+"""The chat labeller against a fake server with recorded answers: good, bad, slow, refused."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,27 +12,12 @@ import pytest
 
 from itlens import AnnotateError
 from itlens.annotate import Label, chat
-from itlens.annotate.chat_cache import ChatCache
 from itlens.annotate.chat_parsing import parse
-from tests.annotate.chat_server import GOOD, Answer, fake_server, refusal
+from tests.annotate.chat_server import DAYS, GOOD, KEY, WORDS, Answer, fake_server, labeller, refusal
 
 pytest.importorskip("openai", reason="the annotate extra is not installed")
 
-KEY = "sk-secret-4711"
-WORDS = ["Monday", "Tuesday", "Friday", "Sunday", "tax", "lamp", "weekend", "Saturday", "Thursday"]
-DAYS = Label("days of the week", ("daily",), "semantics", 1.0)
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-
-def labeller(url: str, tmp_path: Path, **options: Any) -> Any:
-    return chat("m", **({"base_url": url, "cache": tmp_path / "cache", "pause": 0.01, "tries": 3} | options))
+pytestmark = pytest.mark.usefixtures("chat_environment")
 
 
 def test_what_is_asked_and_what_comes_back(tmp_path: Path) -> None:
@@ -51,27 +32,6 @@ def test_what_is_asked_and_what_comes_back(tmp_path: Path) -> None:
     assert sent["messages"][1]["content"] == "Words: " + ", ".join(words[:15])
     assert all(task in sent["messages"][0]["content"] for task in ("daily", "translation", "phonology", "JSON"))
     assert server.keys == [f"Bearer {KEY}"] * 2
-
-
-def test_nothing_is_asked_twice_and_everything_else_anew(tmp_path: Path) -> None:
-    with fake_server() as server:
-        ask = labeller(server.url, tmp_path)
-        assert [ask(WORDS, seed=0) for _ in range(3)] == [DAYS] * 3 and len(server.asked) == 1
-        assert labeller(server.url, tmp_path)(WORDS, seed=0) == DAYS and len(server.asked) == 1
-        ask(WORDS, seed=1)
-        ask([*WORDS[1:], WORDS[0]], seed=0)  # the order is what the model sees
-        labeller(server.url, tmp_path, temperature=0.0)(WORDS, seed=0)
-        chat("other", base_url=server.url, cache=tmp_path / "cache")(WORDS, seed=0)
-        assert len(server.asked) == 5
-    files = list((tmp_path / "cache").rglob("*.json"))
-    assert len(files) == 5 and all(KEY not in file.read_text() for file in files)
-    assert labeller(server.url, tmp_path)(WORDS, seed=1) == DAYS  # the server is gone by now
-
-
-def test_the_cache_is_in_the_users_cache_folder_by_default(tmp_path: Path) -> None:
-    with fake_server() as server:
-        chat("m", base_url=server.url)(WORDS)
-    assert len(list((tmp_path / "home" / "itlens" / "chat").rglob("*.json"))) == 1
 
 
 def test_the_estimate_counts_before_anything_is_asked(tmp_path: Path) -> None:
@@ -217,26 +177,13 @@ def test_a_server_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 10
 
 
-def test_without_a_key_only_a_server_on_this_machine_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(AnnotateError, match=r"no key for https://api.openai.com/v1: set .* OPENAI_API_KEY"):
-        chat("m")
-    with pytest.raises(AnnotateError, match=r"no key for https://models.example.org/v1"):
-        chat("m", base_url="https://user:word@models.example.org/v1")
-    with fake_server(Answer(), refusal(401, "who are you")) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/")
-        ask = chat("m", cache=tmp_path / "cache")
-        assert ask(WORDS) == DAYS and repr(ask) == f"chat('m', base_url='{server.url}', seeds=(0, 1, 2, 3, 4))"
-        with pytest.raises(AnnotateError, match="wants a key: set OPENAI_API_KEY"):
-            ask(WORDS[1:])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"model": " "}, "expected the name by which the server knows the model"),
         ({"base_url": "localhost:8000"}, "base_url is no address"),
         ({"base_url": "ftp://x/v1"}, "base_url is no address"),
+        ({"base_url": "http://[x/v1"}, "base_url is no address"),
         ({"seeds": ()}, "expected different whole numbers from 0 on"),
         ({"seeds": (1, 1)}, "expected different whole numbers from 0 on"),
         ({"seeds": (-1,)}, "expected different whole numbers from 0 on"),
@@ -257,52 +204,3 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(AnnotateError, match=r"needs the package openai: pip install 'itlens\[annotate\]'"):
         chat("m", base_url="http://localhost:1/v1")
-
-
-def test_a_cache_of_another_version_or_of_something_else_is_named(tmp_path: Path) -> None:
-    with fake_server() as server:
-        ask = labeller(server.url, tmp_path)
-        ask(WORDS)
-        (file,) = (tmp_path / "cache").rglob("*.json")
-        content = json.loads(file.read_text())
-        for change, message in (
-            ({"version": 2}, "a cached answer of version 2, and this itlens reads version 1"),
-            ({"asked": {}}, "does not hold the answer that its name says"),
-            ({"answer": 5}, "does not hold the answer that its name says"),
-        ):
-            file.write_text(json.dumps(content | change))
-            with pytest.raises(AnnotateError, match=message):
-                ask(WORDS)
-        assert len(server.asked) == 1
-
-
-_ENDLESS = """
-import sys
-from itlens.annotate.chat_cache import ChatCache
-cache = ChatCache(sys.argv[1])
-number = 0
-while True:
-    cache.put({"seed": number}, "answer " * 20_000 + str(number))
-    number += 1
-    print(number, flush=True)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL, which Windows does not have")
-def test_the_cache_survives_kill_9(tmp_path: Path) -> None:
-    """Killed while it writes, five times: every answer that was reported kept is whole, and no other is broken."""
-    for attempt in range(5):
-        folder = tmp_path / str(attempt)
-        child = subprocess.Popen(
-            [sys.executable, "-c", _ENDLESS, str(folder)], stdout=subprocess.PIPE, text=True, env=os.environ
-        )
-        assert child.stdout is not None
-        for _ in range(3 + attempt):
-            child.stdout.readline()
-        child.kill()
-        kept = max(int(line) for line in [*child.communicate()[0].split(), "3"])
-        cache = ChatCache(folder)
-        answers = [cache.get({"seed": number}) for number in range(kept + 3)]
-        assert all(answer is not None and answer.endswith(f" {number}") for number, answer in enumerate(answers[:kept]))
-        whole = [json.loads(file.read_text())["answer"] for file in folder.rglob("*.json")]
-        assert len(whole) >= kept and all(len(answer) >= 140_000 for answer in whole)

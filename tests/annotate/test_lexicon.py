@@ -33,6 +33,7 @@ TABLE = [
     ("unhappy unpaid unfair undo unseen unlock Peru", "morphology", "", "un-"),
     ("kindness sadness illness darkness Peru boldness", "morphology", "", "-ness"),
     ("define defined defines Defining redefine Definition definitions", "morphology", "", "defin"),
+    ("non-profit so-called full-time lamp well-known Peru first-class", "morphology", "", "hyphen"),
     ("sunflower wallflower flowerpot mayflower deflower flowerbed", "morphology", "", "flow"),
     ("however therefore nevertheless lamp hence although", "syntax", "", ""),
     ("could would must gravel should might Peru may", "syntax", "", "auxiliaries"),

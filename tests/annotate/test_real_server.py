@@ -5,12 +5,7 @@ The model is random, so its answers are noise: what is tested is the protocol, a
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +13,7 @@ import pytest
 
 from itlens import AnnotateError
 from itlens.annotate import Label, chat
+from tests.annotate.serve import serving
 from tests.tiny import tiny_folder, tiny_tokenizer
 
 pytest.importorskip("openai", reason="the annotate extra is not installed")
@@ -25,7 +21,6 @@ pytest.importorskip("fastapi", reason="the web server of transformers serve is n
 pytest.importorskip("uvicorn", reason="the web server of transformers serve is not installed (fastapi, uvicorn)")
 
 _TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-_PATIENCE = 120  # seconds until the server must answer
 WORDS = ["Monday", "Tuesday", "Friday", "Sunday"]
 
 
@@ -36,35 +31,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
     model = tiny_folder(
         folder / "tiny", "llama", tokenizer=tiny_tokenizer(chat_template=_TEMPLATE), max_position_embeddings=4096
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
-            yield f"http://127.0.0.1:{port}/v1", str(model)
-        finally:
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with opener.open(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail("transformers serve did not start: " + log.read_text(errors="replace")[-2000:])
+    with serving(model, folder / "log") as url:
+        yield url, str(model)
 
 
 def test_a_real_server_answers_and_noise_is_cannot_tell(

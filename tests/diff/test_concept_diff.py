@@ -133,6 +133,23 @@ def test_degenerate_spectra_are_flagged(bases: np.ndarray) -> None:
     assert even["degenerate"].all()
 
 
+def test_the_gap_behind_the_last_component_is_exact_where_the_probe_said_what_follows(bases: np.ndarray) -> None:
+    shares = spectrum()
+    table = concept_table(bases)
+    told = table.assign(following=("layer", np.full(3, shares[12])))
+    exact = (shares[11] - shares[12]) / shares[11]
+    np.testing.assert_allclose(concepts(told, told, ks=12)["gap"], exact)
+    assert (concepts(table, table, ks=12)["gap"] > exact + 0.1).all(), "an older result has an upper bound"
+    # of fewer components than were probed, the one that follows is another
+    fewer = told.isel(component=slice(6))
+    assert (concepts(fewer, fewer, ks=6)["gap"] < 1).all()
+    np.testing.assert_allclose(
+        concepts(fewer, fewer, ks=6)["gap"], concepts(*[table.isel(component=slice(6))] * 2, ks=6)["gap"]
+    )
+    flat = told.assign(following=("layer", np.full(3, shares[11] * (1 - 1e-4))))
+    assert concepts(flat, told, ks=12)["degenerate"].all()
+
+
 def _gaps(shares: np.ndarray) -> list[float]:
     both = [[(s[k - 1] - s[k]) / s[k - 1] for k in (3, 4, 5)] for s in (spectrum(), shares)]
     return np.min(both, axis=0).tolist()

@@ -248,6 +248,12 @@ def test_the_verdict_on_user_tasks(rotations, name: str, chances: tuple[float, f
     assert single in text
 
 
+def test_two_empty_shares_are_no_evidence(rotations) -> None:
+    one, other = ([(0, place, (), "syntax", place < count) for place in range(40)] for count in (30, 40))
+    text = concepts_verdict(rotations["moved"], concept_shares(labels(one), labels(other), resamples=20))
+    assert "cannot be judged: none of 30 and 40 labelled concepts serves a user task in either model. No single" in text
+
+
 def test_the_verdict_names_numbers_flags_and_what_it_was_not_given(rotations) -> None:
     ds = rotations["moved"]
     assert "least in layer 1 (0.920)" in concepts_verdict(ds, k=4)  # 1 - sin(0.6)^2 / 4

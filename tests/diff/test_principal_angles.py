@@ -91,6 +91,10 @@ def test_transfer_bounds_the_variance_that_a_full_covariance_gives() -> None:
             exact = explained / shares[:k].sum()
             assert found.low[place] <= exact + 1e-12 and exact <= found.high[place] + 1e-12
             assert found.own[place] == pytest.approx(shares[:k].sum())
+            if kept < 12:
+                inside = (other[:kept] @ directions[:kept].T) ** 2
+                tight = variance_transfer(inside, shares[:kept], [k], float(shares[kept])).high[0]
+                assert exact - 1e-12 <= tight < found.high[place], "what follows the last component is less than it"
             if kept == 12:
                 assert found.low[place] == pytest.approx(exact) == found.high[place]
             else:
@@ -109,6 +113,9 @@ def test_gaps_by_hand() -> None:
     np.testing.assert_allclose(spectrum_gap(shares / 0.9, [4], 4), [1])  # nothing behind it
     np.testing.assert_allclose(spectrum_gap(np.array([1.0, 0.0, 0.0]), [1, 2, 3], 6), [1, 0, 0])
     np.testing.assert_allclose(spectrum_gap(np.full(4, 0.1), [4], 10), [0], atol=1e-12)  # all the same
+    # what follows the last is known: 0.08, not the mean of the rest
+    np.testing.assert_allclose(spectrum_gap(shares, [1, 2, 3, 4], 6, 0.08), [0.5, 0, 0.5, 0.2])
+    np.testing.assert_allclose(spectrum_gap(shares, [4], 4, 0.0), [1])
 
 
 def test_the_matching_is_the_best_of_all() -> None:

@@ -39,47 +39,68 @@ def test_the_direct_way(kind: str, dtype: torch.dtype) -> None:
     assert found.total == pytest.approx(float(centred.square().sum()))
 
 
-@pytest.mark.parametrize(("kind", "dtypes"), [("noise", 1), ("decaying", 1), ("outliers", 2)])
-def test_the_iterated_way_and_when_it_needs_float64(kind: str, dtypes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture()
+def wide(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Small matrices are taken for wide ones; which ways were gone is noted."""
     monkeypatch.setattr(components, "NARROW", 100)
-    monkeypatch.setattr(components, "_BLOCK", 16)
-    tried: list[torch.dtype] = []
+    gone: list[str] = []
     gram = CentredRows.gram
 
     def noted(self: CentredRows, dtype: torch.dtype) -> torch.Tensor:
-        tried.append(dtype)
+        gone.append(str(dtype).removeprefix("torch."))
         return gram(self, dtype)
 
-    def never(*given: object) -> None:
-        raise AssertionError("the direct way is not needed")
-
     monkeypatch.setattr(CentredRows, "gram", noted)
-    monkeypatch.setattr(components, "_direct", never)
+    return gone
+
+
+@pytest.mark.parametrize(("kind", "ways"), [("noise", 1), ("decaying", 1), ("outliers", 2)])
+@pytest.mark.parametrize("count", [1, 8, 100])
+def test_the_refined_way_and_when_float32_is_not_enough(kind: str, ways: int, count: int, wide: list[str]) -> None:
     rows = spread(kind)
-    found = principal_components(CentredRows(rows, torch.ones(400)), 8)
-    assert tried == [torch.float32, torch.float64][:dtypes]
+    ways = 1 if count == 1 else ways  # the first component is itself one of those that drown the rest
+    found = principal_components(CentredRows(rows, torch.ones(400)), count)
+    assert wide == ["float32", "float64"][:ways]
     assert off(found.directions, rows) < 5e-5
     centred = rows.double() - rows.double().mean(0)
-    torch.testing.assert_close(found.squares, torch.linalg.svdvals(centred)[:8].square(), rtol=1e-9, atol=0)
+    exact = torch.linalg.svdvals(centred).square()
+    torch.testing.assert_close(found.squares, exact[:count], rtol=1e-9, atol=0)
+    assert found.following == pytest.approx(float(exact[count]), rel=1e-6)
 
 
-def test_equal_variances_fall_back_to_the_direct_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of equal variances no component is more than another: the space is never good enough, and says so."""
-    monkeypatch.setattr(components, "NARROW", 100)
+def test_many_components_take_the_direct_way(wide: list[str]) -> None:
+    rows = spread("decaying")
+    found = principal_components(CentredRows(rows, torch.ones(400)), 399)
+    assert wide == ["float64"] and off(found.directions[:390], rows) < 1e-5
+    centred = rows.double() - rows.double().mean(0)
+    assert found.following == pytest.approx(float(torch.linalg.svdvals(centred)[399] ** 2))
+    assert principal_components(CentredRows(rows, torch.ones(400)), 400).following == 0
+
+
+def test_equal_variances_fall_back_to_the_direct_way(wide: list[str]) -> None:
+    """Of equal variances no component is more than another: nothing is far from what was left out."""
     rows = torch.cat([torch.eye(200), -torch.eye(200)])
-    assert components._iterated(CentredRows(rows, torch.ones(200)), 2, torch.float32) is None
     found = principal_components(CentredRows(rows, torch.ones(200)), 2)
+    assert wide == ["float32", "float64"]
     torch.testing.assert_close(found.squares, torch.full((2,), 2.0, dtype=torch.float64))
 
 
-def test_a_space_that_is_used_up_grows_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rank 30 and a space of more: blocks beyond the rank are new directions, not noise."""
+def test_a_space_of_more_than_the_rank(wide: list[str]) -> None:
+    """Rank 30 and 41 vectors: those beyond the rank are any, and the components are still exact."""
     generator = torch.Generator().manual_seed(3)
     rows = torch.randn(600, 30, generator=generator) @ torch.randn(30, 400, generator=generator)
-    monkeypatch.setattr(components, "NARROW", 100)
-    monkeypatch.setattr(components, "_BLOCK", 16)
     found = principal_components(CentredRows(rows, torch.ones(400)), 8)
     assert off(found.directions, rows) < 1e-5
+
+
+def test_what_lapack_gives_up_is_done_the_direct_way(wide: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*given: object, **options: object) -> None:
+        raise components.LinAlgError("no convergence")
+
+    monkeypatch.setattr(components, "eigh", never)
+    rows = spread("noise")
+    assert off(principal_components(CentredRows(rows, torch.ones(400)), 8).directions, rows) < 1e-5
+    assert wide == ["float32", "float64"]
 
 
 def test_rows_count_as_often_as_they_are_drawn() -> None:

@@ -14,8 +14,9 @@ import xarray as xr
 import itlens
 from itlens import Vocabulary
 from itlens.errors import ModelError, ProbeError
-from itlens.probes import word_rows
+from itlens.probes import noise_floor, word_rows
 from itlens.probes.mlp import join_mlp_layers, mlp_layers
+from itlens.probes.mlp_rows import component_count
 from itlens.weights import AttentionWeights, MlpWeights, ModelWeights
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS
@@ -45,9 +46,9 @@ def neurons_of(hf: Any, layer: int, side: str) -> np.ndarray:
         gain = array(block.post_attention_layernorm.weight)
         key, value = array(block.mlp.dense_h_to_4h.weight) * gain, array(block.mlp.dense_4h_to_h.weight).T
         return {"value": value, "key": key}[side]
-    block, gemma3 = hf.model.layers[layer], kind.startswith("gemma3")
+    block, gemma3, gemma = hf.model.layers[layer], kind.startswith("gemma3"), kind.startswith("gemma")
     norm = block.pre_feedforward_layernorm if gemma3 else block.post_attention_layernorm
-    gain = array(norm.weight) + gemma3
+    gain = array(norm.weight) + gemma  # Gemma stores gains less one
     after = array(block.post_feedforward_layernorm.weight) + 1 if gemma3 else 1.0
     sides = {"key": array(block.mlp.up_proj.weight) * gain, "gate": array(block.mlp.gate_proj.weight) * gain}
     return {**sides, "value": array(block.mlp.down_proj.weight).T * after}[side]
@@ -70,12 +71,24 @@ def word_vectors(hf: Any, tokenizer: Any, side: str) -> list[np.ndarray]:
     return reference.means(matrix, WORDS, tokenizer)
 
 
+def in_float64(architecture: str, backend: Any = "hooked") -> Any:
+    """Products of other sizes round otherwise: in float64 that never decides between two different words."""
+    hf = tiny_hf_model(architecture, dtype=torch.float64)
+    return itlens.load_model(hf, tokenizer=tiny_tokenizer(), backend=backend, dtype="float64")
+
+
+def assert_same(one: xr.Dataset, other: xr.Dataset) -> None:
+    """Words exactly, numbers up to what rounds otherwise in another run of the same routine."""
+    assert (one["word"] == other["word"]).all() and one["word"].size == other["word"].size
+    xr.testing.assert_allclose(one.drop_vars("word"), other.drop_vars("word"), rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("backend", ["hooked", "bridge"])
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox", "gemma", "gemma3"])
 def test_every_concept_is_that_of_a_float64_svd(architecture: str, backend: str, vocab: Vocabulary) -> None:
-    hf, tokenizer = tiny_hf_model(architecture), tiny_tokenizer()
-    model = itlens.load_model(hf, tokenizer=tokenizer, backend=backend)
-    for side in SIDES[: 3 if architecture in ("llama", "gemma3") else 2]:
+    hf, tokenizer = tiny_hf_model(architecture, dtype=torch.float64), tiny_tokenizer()
+    model = in_float64(architecture, backend)
+    for side in SIDES[: 3 if architecture not in ("gpt2", "gpt_neox") else 2]:
         ds = itlens.mlp_concepts(model, vocab, side=side, top_k=9)
         vectors = word_vectors(hf, tokenizer, side)
         assert dict(ds.sizes) == {
@@ -234,7 +247,7 @@ def test_neurons_of_a_model_are_those_of_hugging_face(vocab: Vocabulary) -> None
 
 
 def test_blocks_of_words_change_nothing(vocab: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = itlens.load_model(tiny_hf_model("llama"), tokenizer=tiny_tokenizer())
+    model = in_float64("llama")
     whole = [itlens.mlp_concepts(model, vocab, top_k=7, signed=signed) for signed in (False, True)]
     monkeypatch.setattr(word_rows, "_LARGEST", 7)
     for free in (1 << 40, 0):
@@ -246,18 +259,18 @@ def test_blocks_of_words_change_nothing(vocab: Vocabulary, monkeypatch: pytest.M
 
 
 def test_a_part_of_the_whole_and_layers_one_at_a_time(vocab: Vocabulary) -> None:
-    model = itlens.load_model(tiny_hf_model("gemma3"), tokenizer=tiny_tokenizer())
+    model = in_float64("gemma3")
     whole = itlens.mlp_concepts(model, vocab, components=8, top_k=5)
-    xr.testing.assert_equal(
-        itlens.mlp_concepts(model, vocab, components=8, top_k=5, layers=[2, 0]), whole.sel(layer=[0, 2])
-    )
+    assert_same(itlens.mlp_concepts(model, vocab, components=8, top_k=5, layers=[2, 0]), whole.sel(layer=[0, 2]))
     parts = list(mlp_layers(model, vocab, components=8, top_k=5))
     assert [part.attrs["layers"] for part in parts] == [[0], [1], [2]]
-    xr.testing.assert_identical(join_mlp_layers(parts[::-1]), whole)
+    joined = join_mlp_layers(parts[::-1])
+    assert_same(joined, whole)
+    assert joined.attrs == whole.attrs
     fewer = itlens.mlp_concepts(model, vocab, components=3, top_k=5)
-    first = whole.isel(component=slice(3))
-    xr.testing.assert_equal(fewer.drop_vars("score"), first.drop_vars("score"))
-    xr.testing.assert_allclose(fewer["score"], first["score"], rtol=1e-6)  # products of other sizes round otherwise
+    assert_same(fewer.drop_vars("following"), whole.isel(component=slice(3)).drop_vars("following"))
+    np.testing.assert_allclose(fewer["following"], whole["explained"][:, 3])
+    np.testing.assert_allclose(itlens.mlp_concepts(model, vocab, components=32)["following"], 0, atol=1e-15)
     with pytest.raises(ProbeError, match="join_mlp_layers got no layers"):
         join_mlp_layers([])
 
@@ -293,6 +306,14 @@ class TestNoiseFloor:
                 assert float(own["floor"]) == pytest.approx(np.square(cosines).mean(), abs=1e-9)
                 assert float(own["floor_angle"]) == pytest.approx(np.arccos(np.minimum(cosines, 1)).mean(), abs=1e-6)
 
+    @pytest.mark.parametrize("angle", [1e-9, 1e-5, 0.3])
+    def test_small_angles_are_not_lost_in_cosines(self, angle: float) -> None:
+        basis = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0]
+        turned = basis[:10].copy()
+        turned[3] = np.cos(angle) * basis[3] + np.sin(angle) * basis[20]
+        _, angles = noise_floor._compared(torch.tensor(basis[:10]), torch.tensor(turned))
+        assert angles == [pytest.approx(angle / 10, rel=1e-4)]
+
     def test_planted_axes_stand_firm_and_noise_does_not(self) -> None:
         generator = np.random.default_rng(1)
         noise = generator.normal(size=(400, 30))
@@ -318,6 +339,7 @@ class TestBadInput:
             ({"side": "gate"}, 'side="gate": the feed-forward layer 0 has no W_gate'),
             ({"layers": 2}, "layer 2 is not there; the model has layers 0 to 1"),
             ({"layers": []}, "layers is empty"),
+            ({"layers": -1}, "layer -1 is not there; the model has layers 0 to 1"),
             ({"components": 33}, "components=33; the 56 centred vectors of width 32 have a rank of at most 32"),
             ({"components": 0}, "components=0; expected a whole number of at least 1"),
             ({"components": True}, "components=True; expected a whole number"),
@@ -337,6 +359,15 @@ class TestBadInput:
             itlens.neuron_words(model, vocab, 1, 56)
         with pytest.raises(ProbeError, match="layer 2 is not there; the model has layers 0 to 1"):
             itlens.neuron_words(model, vocab, 2, 5)
+
+    def test_whole_numbers_of_any_kind(self) -> None:
+        for number in (3, np.int64(3), np.uint8(3), torch.tensor(3)):
+            count = component_count(number, 56, 32)
+            assert count == 3 and type(count) is int
+        assert component_count(None, 1000, 400) == 300 and component_count(None, None, None) == 300
+        for odd in (3.0, np.float64(3), "3", True, np.bool_(True)):
+            with pytest.raises(ProbeError, match="expected a whole number of at least 1"):
+                component_count(odd, 56, 32)
 
     def test_few_neurons_limit_the_rank(self) -> None:
         made = Made(BY_HAND[:3], EYE)
@@ -367,6 +398,25 @@ class TestBadInput:
         model.tokenizer = tiny_tokenizer()
         with pytest.raises(ModelError, match=r"Layer 0 .* is a mixture of 4 experts"):
             itlens.mlp_concepts(model, vocab)
+
+    @pytest.mark.parametrize("architecture", ["Mixtral", "Qwen2Moe", "Olmoe"])
+    def test_mixtures_of_experts_of_hugging_face(self, architecture: str, vocab: Vocabulary) -> None:
+        """The bridge loads them; TransformerLens builds none of them from a config, and says so in one sentence."""
+        import transformers
+
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+        sizes |= {"num_key_value_heads": 2, "vocab_size": 300, "eos_token_id": 2}
+        kinds = {"num_local_experts" if architecture == "Mixtral" else "num_experts": 4, "num_experts_per_tok": 2}
+        config = getattr(transformers, f"{architecture}Config")(**sizes, **kinds)
+        name = f"{architecture}ForCausalLM"
+        config.architectures = [name]
+        hf = getattr(transformers, name)(config).eval()
+        bridge = itlens.load_model(hf, tokenizer=tiny_tokenizer(), backend="bridge")
+        for ask in (lambda: itlens.mlp_concepts(bridge, vocab), lambda: itlens.neuron_words(bridge, vocab, 0, 1)):
+            with pytest.raises(ModelError, match=f"Layer 0 of {name} is a mixture of 4 experts; expected one"):
+                ask()
+        with pytest.raises(ModelError, match=f"^TransformerLens cannot load {name}: {name} not found\\.$"):
+            itlens.load_model(hf, tokenizer=tiny_tokenizer())
 
     def test_a_model_without_feed_forward_layers(self, vocab: Vocabulary) -> None:
         from transformer_lens import HookedTransformer, HookedTransformerConfig

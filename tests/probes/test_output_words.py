@@ -40,8 +40,9 @@ def test_every_head_writes_what_explicit_loops_say(
 ) -> None:
     monkeypatch.setattr(word_rows, "_LARGEST", 17)
     tokenizer = tiny_tokenizer()
-    hf = tiny_hf_model(architecture)
-    model = itlens.load_model(tiny_hf_model(architecture), tokenizer=tokenizer, backend=backend)
+    # products of other sizes round otherwise: in float64 that never decides between two different words
+    hf, own = (tiny_hf_model(architecture, dtype=torch.float64) for _ in range(2))
+    model = itlens.load_model(own, tokenizer=tokenizer, backend=backend, dtype="float64")
     table = itlens.ov_word_pairs(model, vocab, inputs=20, top_k=5)
     copying = itlens.ov_copying(model, vocab).set_index(["layer", "head"])["copying"]
     assert len(table) == hf.config.num_hidden_layers * 4 * 20 * 5

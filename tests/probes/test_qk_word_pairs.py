@@ -42,6 +42,12 @@ def vectors() -> WordVectors:
     return WordVectors(known, generator.normal(size=(len(known), 6)).astype(np.float32))
 
 
+def in_float64(architecture: str, tokenizer: Any, backend: Any = "hooked") -> Any:
+    """Products of other sizes round otherwise: in float64 that never decides between two different words."""
+    hf = tiny_hf_model(architecture, vocab=max(300, len(tokenizer)), dtype=torch.float64)
+    return itlens.load_model(hf, tokenizer=tokenizer, backend=backend, dtype="float64")
+
+
 def as_dict(vectors: WordVectors) -> dict[str, np.ndarray]:
     return {word: row.astype(np.float64) for word, row in zip(vectors.words, vectors.vectors, strict=True)}
 
@@ -60,8 +66,8 @@ def listed(table: pd.DataFrame, layer: int, head: int) -> dict[int, list[tuple[s
 def test_every_head_has_the_pairs_of_explicit_loops(
     architecture: str, signed: bool, vocab: Vocabulary, vectors: WordVectors
 ) -> None:
-    hf, tokenizer = tiny_hf_model(architecture), tiny_tokenizer()
-    model = itlens.load_model(hf, tokenizer=tokenizer)
+    tokenizer = tiny_tokenizer()
+    hf, model = tiny_hf_model(architecture, dtype=torch.float64), in_float64(architecture, tokenizer)
     table = itlens.qk_word_pairs(model, vocab, vectors=vectors, signed=signed, **SETTINGS)
     inputs = reference.means(reference.embedding(hf), WORDS, tokenizer)
     known = as_dict(vectors)
@@ -86,6 +92,8 @@ def test_every_head_has_the_pairs_of_explicit_loops(
             np.testing.assert_allclose(own["energy"], energy, rtol=1e-5)
             assert own.sort_values("order")["dim"].tolist() == np.argsort(-energy).tolist()
     assert count == len(table) > 500
+    once = table.assign(pair=[frozenset(pair) for pair in zip(table["query"], table["key"], strict=True)])
+    assert (once.groupby("pair")["relatedness"].nunique() == 1).all(), "(a, b) and (b, a) are equal, not nearly"
     assert UNKNOWN not in set(table["query"]) | set(table["key"]), "a word without a vector is never paired"
     assert table.attrs["unknown_to_vectors"] == 1 and table.attrs["unknown_to_tokenizer"] == 0
 
@@ -106,12 +114,7 @@ def test_activations_are_those_of_the_words(architecture: str, vocab: Vocabulary
 def test_both_backends_find_the_same(architecture: str, vocab: Vocabulary, vectors: WordVectors) -> None:
     tokenizer = tiny_tokenizer()
     tables = [
-        itlens.qk_word_pairs(
-            itlens.load_model(tiny_hf_model(architecture), tokenizer=tokenizer, backend=backend),
-            vocab,
-            vectors=vectors,
-            **SETTINGS,
-        )
+        itlens.qk_word_pairs(in_float64(architecture, tokenizer, backend), vocab, vectors=vectors, **SETTINGS)
         for backend in ("hooked", "bridge")
     ]
     exact = ["layer", "head", "dim", "rank", "query", "key"]
@@ -168,7 +171,7 @@ def test_blocks_of_words_change_nothing(
     kind: str, vocab: Vocabulary, vectors: WordVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = tiny_tokenizer(kind)
-    model = itlens.load_model(tiny_hf_model("llama", vocab=len(tokenizer)), tokenizer=tokenizer)
+    model = in_float64("llama", tokenizer)
     whole = itlens.qk_word_pairs(model, vocab, vectors=vectors, **SETTINGS)
     monkeypatch.setattr(word_rows, "_LARGEST", 7)
     for free in (1 << 40, 0):  # all words kept between layers; nothing kept, the smallest blocks
@@ -269,7 +272,7 @@ class TestRelatedness:
 
 
 def test_layers_and_heads_are_a_part_of_the_whole(vocab: Vocabulary, vectors: WordVectors) -> None:
-    model = itlens.load_model(tiny_hf_model("llama"), tokenizer=tiny_tokenizer())
+    model = in_float64("llama", tiny_tokenizer())
     whole = itlens.qk_word_pairs(model, vocab, vectors=vectors, **SETTINGS)
     part = itlens.qk_word_pairs(model, vocab, vectors=vectors, layers=[1], heads=(3, 1), **SETTINGS)
     expected = whole[(whole["layer"] == 1) & whole["head"].isin([1, 3])].reset_index(drop=True)
@@ -413,11 +416,11 @@ class TestBadInput:
         """In a process of its own: here the tests' type checker would speak first."""
         script = """
 import itlens
-from itlens.probes.grid import at_least_one, chosen, finite, refuse_kind
+from itlens.probes.grid import chosen, finite, refuse_kind, whole_number
 for call in (
     lambda: refuse_kind("vocab", ["a"], itlens.Vocabulary),
     lambda: refuse_kind("vectors", {"a": [1.0]}, itlens.WordVectors),
-    lambda: at_least_one("top_k", 1.5),
+    lambda: whole_number("top_k", 1.5, 1),
     lambda: finite("deviations", "2", "of standard deviations"),
     lambda: chosen("head", "0", 4),
 ):

@@ -214,7 +214,8 @@ def test_attributions_are_added_to_the_heads_of_the_same_models(
     words: Comparison, finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, layers, counted = copied(words, tmp_path / "run"), CountedLayers(monkeypatch), Counted(monkeypatch)
-    both = again(pair_folders, out, probes="all", prompts=six_prompts(), max_new_tokens=NEW_TOKENS)
+    two = ["attention", "attribution"]
+    both = again(pair_folders, out, probes=two, prompts=six_prompts(), max_new_tokens=NEW_TOKENS)
     assert layers.probed == [] and len(counted.attributed) == 12
     same_words(both, both)
     same_results(both.base, finished.base)
@@ -228,7 +229,7 @@ def test_attributions_are_added_to_the_heads_of_the_same_models(
     same_tables(alone, both)
     assert len(alone.prompts) == 6 and layers.probed == [] and len(counted.attributed) == 12
     with pytest.raises(StoreError, match="max_new_tokens: 4 there, 5 here"):
-        again(pair_folders, out, probes="all", prompts=six_prompts(), max_new_tokens=5)
+        again(pair_folders, out, probes=two, prompts=six_prompts(), max_new_tokens=5)
 
 
 def test_heads_are_added_to_the_attributions_of_the_same_models(
@@ -285,7 +286,10 @@ def test_a_vocabulary_that_only_one_of_two_knows(pair_folders: Folders, tmp_path
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no such probe": ({"probes": "attenton"}, "Unknown probe 'attenton'; known are attribution, attention and all"),
+    "no such probe": (
+        {"probes": "attenton"},
+        "Unknown probe 'attenton'; known are attribution, attention, mlp and all",
+    ),
     "no such file": ({"vocabulary": "no-such.txt"}, "no-such.txt"),
     "no such vectors": ({"vectors": "no-such.npz"}, "no-such.npz"),
     "no vocabulary": ({"vocabulary": 5}, "vocabulary is a int"),

@@ -1,0 +1,26 @@
+"""How tests run the example scripts, and how they read the tables that these print."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RECOGNITION, VERBS, ROTATION = (
+    EXAMPLES / f"finding{name}.py" for name in ("1_instruction_recognition", "2_instruction_verbs", "3_ffn_rotation")
+)
+
+
+def script(*arguments: object, path: Path = RECOGNITION) -> subprocess.CompletedProcess[str]:
+    """What the script at `path` prints and returns with these arguments."""
+    command = [sys.executable, str(path), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+def table(printed: str, title: str) -> dict[str, list[str]]:
+    """The rows below a title that starts so, by their first column."""
+    (block,) = [part for part in printed.split("\n\n") if part.startswith(title)]
+    rows = [re.fullmatch(r"\s*(layers? \S+|\S+)(.*)", line) for line in block.splitlines()[1:]]
+    return {row[1]: row[2].split() for row in rows if row}
