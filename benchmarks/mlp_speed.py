@@ -9,7 +9,8 @@ layers. All ways centre the same rows and look words up in the same way.
   itlens      what `itlens.mlp_concepts` does for one layer
 
 Wall time and, since other programs disturb it, processor time of all threads; idle threads should sleep while they wait
-(OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0), or they count. Then a float64 reference (eigenvectors of the float64 Gram
+(OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0), or they count; on a busy machine set OPENBLAS_NUM_THREADS=1 too, since the
+threads of SciPy's LAPACK wait for one another at full speed. Then a float64 reference (eigenvectors of the float64 Gram
 matrix), how far each way's components are from it, and how many of their words differ; and all layers of SmolLM2-135M's
 shape (or of --model), with the peak of memory (Linux).
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 from itlens.annotate.chat_cache import ChatCache
 from itlens.annotate.chat_parsing import parse
@@ -29,6 +30,8 @@ class Chat:
         self, server: ChatServer, cache: ChatCache, seeds: tuple[int, ...], temperature: float, workers: int
     ) -> None:
         self.name, self.seeds, self.workers = f"chat:{server.model}", seeds, workers
+        # without a user's name and password, which an address may hold
+        self.identity = f"{self.name} at {urlsplit(server.url).hostname}, temperature {temperature:g}"
         self.unparsed = 0  # answers so far that were not what was asked for
         self._server, self._cache, self._temperature, self._lock = server, cache, temperature, Lock()
 

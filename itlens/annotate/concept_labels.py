@@ -43,8 +43,8 @@ def annotate_concepts(
 
     Columns: layer, component, pole ("+" or "-"; "" for unsigned concepts), words, description, one boolean column per
     task (task_daily, ...), level, confidence, known (False: "cannot tell"), seed (0 for a labeller that needs none),
-    labeller. .attrs: where the concepts come from, labeller, seeds (a list, empty for a labeller without), components,
-    unknown and unparsed (counts of rows), cost. Source: Wu et al. 2023, section 5, with labels of our own making.
+    labeller. .attrs: where the concepts come from, labeller, labeller_identity, seeds (a list, empty for one without),
+    components, unknown and unparsed (counts of rows), cost. Source: Wu et al. 2023, section 5; labels of our own.
     Raises ResultError for something else than concepts, AnnotateError for a labeller that is none or cannot answer.
     """
     chosen = labeller_of(labeller)
@@ -63,6 +63,7 @@ def annotate_concepts(
     name = labeller_name(chosen)
     table.attrs = provenance("annotate_concepts", **facts, labeller=name, components=components, words=TOP)
     table.attrs |= {"seeds": list(seeds), "unknown": int((~table["known"]).sum())}
+    table.attrs["labeller_identity"] = labeller_identity(chosen)
     table.attrs["cost"] = "" if cost is None else str(cost)
     table.attrs["unparsed"] = int(getattr(chosen, "unparsed", 0) - before)
     return table
@@ -82,6 +83,11 @@ def labeller_of(labeller: Any) -> Any:
 def labeller_name(labeller: Any) -> str:
     """What tables call it."""
     return str(getattr(labeller, "name", getattr(labeller, "__name__", type(labeller).__name__)))
+
+
+def labeller_identity(labeller: Any) -> str:
+    """What its labels depend on, seeds apart: its `identity` where it has one, else its name."""
+    return str(getattr(labeller, "identity", labeller_name(labeller)))
 
 
 def _concepts(concepts: Any, components: int) -> Iterator[_Concept]:

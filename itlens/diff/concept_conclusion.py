@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy import stats
 
+from itlens.diff.concept_inputs import usual_size
 from itlens.diff.label_tables import ANY, KNOWN, NONE
 from itlens.diff.statistics import p_text
 from itlens.errors import ResultError
 
-_USUAL = 100
 SAME = 1e-6  # radians; directions are stored with 7 digits
 
 
@@ -22,8 +23,9 @@ def concepts_verdict(
     """Finding 3 in plain words: how far the concept subspaces turned, and whether they turned toward user tasks.
 
     ds: the result of `itlens.diff.concepts`. shares: of `itlens.diff.concept_shares`. k: the size that is quoted (None:
-    100, or the largest below). "Seen" needs both: layers that turned more than the noise of their rows, and a share of
-    concepts that serve any user task that rose (permutation p below alpha).
+    100, or the largest below). "Seen" needs both: more layers below the noise floor of their rows than chance puts
+    there (one in 1 + draws each; binomial, layers taken as independent, below alpha), and a share of concepts that
+    serve any user task that rose (permutation p below alpha).
 
     Raises ResultError for other results, and for a k that was not compared.
     """
@@ -34,16 +36,17 @@ def concepts_verdict(
         raise ResultError(f"k={k!r} was not compared; there are {', '.join(map(str, known))}.")
     size = k if k is not None else quoted_size(ds)
     part, same = ds.sel(k=size), bool(float(ds["angle"].max()) < SAME)
-    said = [_same(ds) if same else _turned(part, size)]
+    said = [_same(ds) if same else _turned(part, size, alpha)]
     if shares is None:
         return said[0]
     return " ".join([*said, *_tasks(shares, None if same else part, alpha)])
 
 
 def quoted_size(ds: xr.Dataset) -> int:
-    """The size k of the subspaces that is quoted where one is enough: 100, or the largest below."""
+    """The size k of the subspaces that is quoted where one is enough; see `usual_size`."""
     known = ds["k"].values.tolist()
-    return int(max([one for one in known if one <= _USUAL], default=min(known)))
+    said = int(ds.attrs.get("quoted_k", 0))
+    return said if said in known else usual_size(known)
 
 
 def _layers(number: int) -> str:
@@ -64,7 +67,7 @@ def _floor(part: xr.Dataset) -> float:
     return float(floors[np.isfinite(floors)].mean()) if np.isfinite(floors).any() else np.nan
 
 
-def _turned(part: xr.Dataset, k: int) -> str:
+def _turned(part: xr.Dataset, k: int, alpha: float) -> str:
     overlap, number, floor = part["overlap"], part.sizes["layer"], _floor(part)
     lowest = int(np.argmin(overlap.values))
     beside = f"random subspaces {float(part['random_overlap']):.3f}"
@@ -74,18 +77,26 @@ def _turned(part: xr.Dataset, k: int) -> str:
         f"over {_layers(number)} ({beside}; mean angle {np.degrees(float(part['mean_angle'].mean())):.1f} degrees), "
         f"least in layer {int(overlap['layer'][lowest])} ({float(overlap[lowest]):.3f})"
     )
-    return f"{_judged(part, number, floor)}: {figures}.{_flagged(part, number)}"
+    return f"{_judged(part, number, floor, alpha)}: {figures}.{_flagged(part, number)}"
 
 
-def _judged(part: xr.Dataset, number: int, floor: float) -> str:
+def _judged(part: xr.Dataset, number: int, floor: float, alpha: float) -> str:
     if bool((part["overlap"] <= part["random_high"]).all()):
         return "The concept subspaces of the two models are no more alike than random ones"
     if not np.isfinite(floor):
-        return "Whether tuning turned them more than chance is not known without resampled rows (`resamples`)"
+        return "Whether tuning turned them more than row noise is not known without resampled rows (`resamples`)"
     moved = int(part["below_floor"].sum())
     if not moved:
         return f"No layer of {number} turned more than resampled rows of one model do"
-    return f"{moved} of {_layers(number)} turned more than resampled rows of one model do"
+    by_chance = f"{number * part.attrs['chance_below']:.1f} expected by chance"
+    by_chance += "" if beyond_noise(part, alpha) else ", which it may be"
+    return f"{moved} of {_layers(number)} turned more than resampled rows of one model do ({by_chance})"
+
+
+def beyond_noise(part: xr.Dataset, alpha: float = 0.05) -> bool:
+    """Whether more layers of a diff at one k are below the noise floor than chance puts there (one-sided binomial)."""
+    moved, number = int(part["below_floor"].sum()), part.sizes["layer"]
+    return bool(stats.binom.sf(moved - 1, number, part.attrs["chance_below"]) < alpha)
 
 
 def _flagged(part: xr.Dataset, number: int) -> str:
@@ -120,7 +131,7 @@ def _toward(row: dict[str, Any], part: xr.Dataset | None, alpha: float) -> str:
         return "Rotation toward user tasks is not seen"
     if row["difference"] < 0:
         return "Rotation toward user tasks is not seen, rather the opposite"
-    if part is not None and bool(part["below_floor"].any()):
+    if part is not None and beyond_noise(part, alpha):
         return "Rotation toward user tasks is seen"
     if part is None or np.isfinite(_floor(part)):
         return "More concepts serve user tasks, but not by a rotation beyond the noise of rows"

@@ -16,7 +16,15 @@ import numpy as np
 import xarray as xr
 
 from itlens.diff.component_match import match_components
-from itlens.diff.concept_inputs import ConceptPair, cut_sizes, following, layer_basis, read_concepts, whole_number
+from itlens.diff.concept_inputs import (
+    ConceptPair,
+    cut_sizes,
+    following,
+    layer_basis,
+    read_concepts,
+    usual_size,
+    whole_number,
+)
 from itlens.diff.principal_angles import principal_angles, projection_overlap
 from itlens.diff.rotation_nulls import random_subspaces
 from itlens.diff.variance_transfer import DEGENERATE, spectrum_gap, variance_transfer
@@ -39,7 +47,9 @@ def concepts(
     Returns, on (layer, k): overlap (mean squared cosine of the angles), mean_angle (radians); floor_base, floor_tuned
     (mean overlap with the same model's subspace of resampled rows; NaN when the probe ran without `resamples`),
     floor_angle_base, floor_angle_tuned (their mean angles), below_floor (the overlap is under that of every resampled
-    draw of either model: moved more than the noise of rows; False without draws); transfer_base (variance of the tuned
+    draw of either model: moved more than the noise of rows; False without draws), p_floor ((1 + draws that lie at the
+    overlap or under it) / (1 + draws), the larger of both models': a layer that moved no more than its rows' noise is
+    below the floor about once in 1 + draws, attrs["chance_below"]); transfer_base (variance of the tuned
     rows that base's first k components explain, relative to what the tuned model's own do; a lower bound from the kept
     components), transfer_base_high (the upper bound), transfer_base_random (what a random subspace would explain),
     transfer_tuned... (the reverse); explained_base, explained_tuned (share of their own variance); gap (relative, of
@@ -67,7 +77,7 @@ def concepts(
             "component": pair.components,
             "layer_group": ("layer", np.array([named[int(layer)] for layer in pair.layers], dtype=np.str_)),
         },
-        attrs=_attrs(pair, ks=str(sizes), draws=draws, seed=seed, note=note),
+        attrs=_attrs(pair, ks=str(sizes), quoted_k=usual_size(sizes), draws=draws, seed=seed, note=note),
     )
     return ds.assign(_floors(pair, ds["overlap"])).assign(_nulls(sizes, pair.width, draws, seed))
 
@@ -118,16 +128,20 @@ def _sides(pair: ConceptPair) -> dict[str, xr.Dataset]:
 def _floors(pair: ConceptPair, overlap: xr.DataArray) -> dict[str, xr.DataArray]:
     """The probe's noise floors, on (layer, k); NaN where it measured none."""
     out: dict[str, xr.DataArray] = {}
-    lowest = np.full(overlap.shape, np.nan)
+    lowest, p = np.full(overlap.shape, np.nan), np.full(overlap.shape, np.nan)
     for name, ds in _sides(pair).items():
         for key in ("floor", "floor_angle"):
             draws = ds[key].reindex(k=overlap["k"].values) if key in ds else overlap.expand_dims("draw") * np.nan
             draws = draws.transpose("layer", "k", "draw").reset_coords(drop=True)
             out[f"{key}_{name}"] = draws.mean("draw")
             if key == "floor":
+                known = draws.notnull().sum("draw").values
+                reached = (draws <= overlap.reset_coords(drop=True)).sum("draw").values
+                p = np.fmax(p, np.where(known > 0, (1 + reached) / (1 + known), np.nan))
                 lowest = np.fmin(lowest, draws.min("draw").values)
     # a floor that is not known is NaN, and nothing is below it
-    return {**out, "below_floor": (overlap < lowest).reset_coords(drop=True)}
+    below = (overlap < lowest).reset_coords(drop=True)
+    return {**out, "below_floor": below, "p_floor": below.astype(float).copy(data=p)}
 
 
 def _nulls(ks: Sequence[int], width: int, draws: int, seed: int) -> dict[str, tuple[Any, np.ndarray]]:
@@ -147,4 +161,7 @@ def _attrs(pair: ConceptPair, **options: Any) -> dict[str, Any]:
     }
     kept = {key: pair.base.attrs[key] for key in _KEPT_ATTRS if key in pair.base.attrs}
     floors = {f"resamples_{name}": ds.sizes.get("draw", 0) for name, ds in _sides(pair).items()}
-    return provenance("diff.concepts", **sides, **kept, **floors, components=pair.components.size, **options)
+    chance = 1 / (1 + max(floors.values()))
+    return provenance(
+        "diff.concepts", **sides, **kept, **floors, chance_below=chance, components=pair.components.size, **options
+    )

@@ -18,6 +18,7 @@ PROBE = "mlp_concepts"
 VARIABLES = ("word", "score", "explained", "direction")
 _SHAPE = {"n_layers": "layers", "d_model": "dimensions", "d_mlp": "neurons a layer"}
 _SETTINGS = {"side": "side", "vocabulary": "vocabulary", "top_k": "top_k", "signed": "signed"}
+_USUAL = 100
 _TOLERANCE = 1e-3  # directions may have been stored in half precision
 
 
@@ -46,6 +47,12 @@ def read_concepts(base: xr.Dataset, tuned: xr.Dataset) -> ConceptPair:
         _check_dataset(ds, name)
     _check_same(base, tuned)
     base, tuned = (_sorted(ds) for ds in (base, tuned))
+    numbers = base["component"].values
+    if not np.array_equal(numbers, np.arange(numbers.size)):
+        raise ResultError(
+            f"The results hold the components {listed_numbers(numbers.tolist())}; expected the leading ones, from 0 on "
+            "without a gap: spans and variances are those of the first k."
+        )
     return ConceptPair(base["layer"].values, base["component"].values, base, tuned)
 
 
@@ -105,6 +112,11 @@ def cut_sizes(asked: Iterable[int] | int, pair: ConceptPair) -> tuple[list[int],
     if cut[0] < 1:
         raise ResultError("The models have a width of 1: there is no subspace to compare.")
     return cut, "; ".join(notes)
+
+
+def usual_size(ks: Sequence[int]) -> int:
+    """The size that is quoted where one is enough: 100, or the largest below, or the smallest there is."""
+    return int(max([k for k in ks if k <= _USUAL], default=min(ks)))
 
 
 def whole_number(name: str, value: Any, least: int) -> int:

@@ -64,6 +64,11 @@ def word_overlap(base: np.ndarray, tuned: np.ndarray) -> np.ndarray:
 
     A list counts as a set; poles are one list.
     """
+    if base.shape[1:] != tuned.shape[1:]:
+        raise ResultError(
+            f"The base model's concepts have {base.shape[-1]} words each, the tuned model's {tuned.shape[-1]}: probe "
+            "both with a vocabulary of which both know as many words."
+        )
     count = len(base)
     codes = pd.factorize(np.concatenate([base.reshape(count, -1), tuned.reshape(len(tuned), -1)]).ravel())[0]
     rows = np.repeat(np.arange(count + len(tuned)), codes.size // (count + len(tuned)))

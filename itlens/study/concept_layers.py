@@ -58,7 +58,7 @@ def read_layer(folder: Path, which: str, side: str, layer: int, identity: Mappin
 def joined_layers(found: list[ConceptLayer]) -> ConceptLayer:
     """Several layers as one, as `itlens.mlp_concepts` and `itlens.annotate_concepts` would have returned them."""
     labels = pd.concat([part.labels for part in found], ignore_index=True)
-    labels.attrs = dict(found[0].labels.attrs)
+    labels.attrs = {name: value for name, value in found[0].labels.attrs.items() if name != "cost"}  # of one layer
     for name in ("unknown", "unparsed"):
         labels.attrs[name] = sum(part.labels.attrs[name] for part in found)
     return ConceptLayer(join_mlp_layers([part.concepts for part in found]), labels)
@@ -80,7 +80,7 @@ def _are_asked(labels: pd.DataFrame, side: str, layer: int, identity: Mapping[st
         said.get("side") == side
         and said.get("components") == identity["labelled"]
         and said.get("vocabulary") == identity["concept_vocabulary"]
-        and labeller_text(str(said.get("labeller")), said.get("seeds", [])) == identity["labeller"]
+        and labeller_text(str(said.get("labeller_identity")), said.get("seeds", [])) == identity["labeller"]
         and set(labels["layer"]) == {layer}
     )
 

@@ -34,7 +34,7 @@ def _floor(study: Mapping[str, Any]) -> list[str]:
         return []
     return [
         "Concepts were probed without resampled neurons, so there is no noise floor: whether subspaces turned more "
-        "than chance is not known."
+        "than the noise of their neurons is not known."
     ]
 
 
@@ -45,6 +45,10 @@ def _of(results: ConceptResults) -> list[str]:
         for k, part in flat[flat].reset_index().groupby("k")["layer"].apply(list).items()
     ]
     notes = []
+    if lost := max(ds.attrs.get("without_direction", 0) for ds in (results.base, results.tuned)):
+        notes.append(
+            f"{lost:,} words have no direction (a vector of zeros) beside {results.side} vectors, and are left out."
+        )
     if sizes:
         notes.append(
             f"The spectrum of {results.side} vectors has no gap at {'; '.join(sizes)}: which components are the first "

@@ -8,13 +8,15 @@ from typing import Any
 import xarray as xr
 
 from itlens.annotate import Labeller, annotate_concepts
-from itlens.annotate.concept_labels import labeller_name, labeller_of
+from itlens.annotate.concept_labels import labeller_identity, labeller_of
+from itlens.errors import AnnotateError
 from itlens.models.compatibility import Side
 from itlens.probes.mlp import mlp_layers
 from itlens.study.asked_concepts import READ, AskedConcepts, first_words, refuse_experts
 from itlens.study.asked_words import described
 from itlens.study.concept_layers import ConceptLayer, labeller_text, read_layer, save_layer
 from itlens.study.folder import RunFolder
+from itlens.study.parts import WHICH
 
 
 class MlpRuns:
@@ -26,7 +28,7 @@ class MlpRuns:
     def __init__(
         self, asked: AskedConcepts, layers: int, resamples: int, seed: int, labeller: Any, labelled: int
     ) -> None:
-        name = labeller_text(labeller_name(labeller), tuple(getattr(labeller, "seeds", ())))
+        name = labeller_text(labeller_identity(labeller), tuple(getattr(labeller, "seeds", ())))
         own = {"sides": ", ".join(asked.sides), "components": asked.components, "concept_words": asked.top_k}
         own |= {"resamples": resamples, "labeller": name, "labelled": labelled}
         self.identity = {"concept_vocabulary": asked.vocabulary.fingerprint, **own, "resample_seed": seed}
@@ -40,12 +42,28 @@ class MlpRuns:
     ) -> MlpRuns:
         """Hold the rest against one model of the pair, which have one shape. Raises a subclass of ItlensError."""
         found = labeller_of(labeller)
+        if labeller_identity(found) == "<lambda>":
+            raise AnnotateError(
+                "The labeller is a lambda, whose labels a resumed study could not tell from another's; define it by a "
+                "name (def)."
+            )
         refuse_experts(model)
         return cls(asked, int(model.facts["layers"]), resamples, seed, found, min(labelled, asked.components))
 
     def units(self, which: str) -> int:
         """How many results a finished model has: its layers, once for each side."""
         return self._layers * len(self._asked.sides)
+
+    def cost(self) -> Any:
+        """What a chat labeller will take for all concepts of both models, about (a `Cost`); None for the others.
+
+        The words are not known yet: lists of the vocabulary stand for them, of which none has been asked.
+        """
+        if not hasattr(self._labeller, "estimate"):
+            return None
+        words, count = self._asked.vocabulary.words, len(WHICH) * self.units("base") * self._labelled
+        lists = [[words[(turn + place) % len(words)] for place in range(READ)] for turn in range(count)]
+        return self._labeller.estimate(lists)
 
     def unfinished(self, folder: RunFolder, which: str) -> list[int]:
         """The numbers of the layers without both files."""

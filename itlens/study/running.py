@@ -7,7 +7,7 @@ yet, and write each when it is done. 3. Compare, write tables and report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -63,6 +63,7 @@ def compare(
     concept_words: int = 50,
     labeller: str | Labeller = "lexicon",
     labelled: int = 50,
+    announce: Callable[[Any], None] | None = None,
     seed: int = 0,
     progress: bool = True,
     **load: Any,
@@ -87,7 +88,8 @@ def compare(
     components: of each layer, from high to low variance; default 300, or all there are. resamples: draws of neurons
     for the noise floor. concept_words: kept of each concept. labeller: "lexicon", `itlens.annotate.chat(...)`, or a
     function of a list of words that returns an `itlens.annotate.Label`. labelled: how many concepts of each layer are
-    labelled, from the first.
+    labelled, from the first. announce: called before anything is loaded or sent with what a chat labeller will take at
+    most, about (a `Cost`: requests and tokens, no price); what it raises stops all.
 
     load: further arguments of `load_model` (device, dtype, backend, tokenizer, trust_remote_code, revision, check).
 
@@ -112,7 +114,10 @@ def compare(
         runs.append(AttentionRuns.of(words, vectors, top_k, models))
     if "mlp" in named:
         asked_concepts = AskedConcepts.of(words, sides, components, concept_words, models["base"])
-        runs.append(MlpRuns.of(asked_concepts, models["base"], resamples, seed, labeller, labelled))
+        concepts = MlpRuns.of(asked_concepts, models["base"], resamples, seed, labeller, labelled)
+        runs.append(concepts)
+        if announce is not None and (cost := concepts.cost()) is not None:
+            announce(cost)
     pair.check_files()
     asked = next((run for run in runs if isinstance(run, AttributionRuns)), None)
     prompts_asked = asked.prompts if asked else None

@@ -12,14 +12,14 @@ import xarray as xr
 from itlens.views.numbers import NOTHING, number, p_value, percent, percent_range, rounded, whole
 from itlens.views.report_tables import Column
 
-_USUAL = 100
 _LAYER = Column("layer", lambda row: str(int(row["layer"])), "layer", "counted from 0")
 
 
 def usual_size(turned: xr.Dataset) -> int:
-    """The k that figures quote: 100, or the largest below, or the smallest there is; as the verdict chooses it."""
+    """The k that figures quote: what the diff says that its verdict quotes, or the largest of those that are left."""
     known = [int(k) for k in turned["k"].values]
-    return max([k for k in known if k <= _USUAL], default=min(known))
+    said = int(turned.attrs.get("quoted_k", 0))
+    return said if said in known else max(known)
 
 
 def layer_rows(turned: xr.Dataset, k: int) -> pd.DataFrame:
@@ -52,7 +52,7 @@ LAYERS = (
     _number("random_overlap", "random", "overlap of random subspaces of this size: k / d_model"),
     _number("floor_base", "noise floor, base", "mean overlap of the base model with itself, its neurons drawn anew"),
     _number("floor_tuned", "noise floor, tuned", "mean overlap of the tuned model with itself, its neurons drawn anew"),
-    Column("more than noise", _more_than_noise, "below_floor", "the overlap is below that of every such draw"),
+    Column("more than noise", _more_than_noise, "below_floor", "below every such draw; one in 1 + draws is, by chance"),
     _percent("transfer_base", "variance kept (%)",
              "variance of the tuned model's vectors that the base's components explain, relative to what its own do"),
     _percent("transfer_base_random", "by random (%)", "what a random subspace would explain, relative to the same"),

@@ -16,7 +16,11 @@ def concept_figures(part: ConceptContent) -> list[Card]:
     """Overlap with its nulls, layers beyond the noise, and the share of concepts that serve a user task."""
     k = usual_size(part.turned)
     rows = layer_rows(part.turned, k)
-    return [_overlap(rows, k, part.side), _layers(rows), _tasks(part.shares)]
+    return [
+        _overlap(rows, k, part.side),
+        _layers(rows, len(rows) * float(part.turned.attrs["chance_below"])),
+        _tasks(part.shares),
+    ]
 
 
 def _overlap(rows: pd.DataFrame, k: int, side: str) -> Card:
@@ -28,9 +32,10 @@ def _overlap(rows: pd.DataFrame, k: int, side: str) -> Card:
     return "", f"overlap of the first {k} {side} concepts, mean over layers", number(rows["overlap"].mean()), more
 
 
-def _layers(rows: pd.DataFrame) -> Card:
+def _layers(rows: pd.DataFrame, by_chance: float) -> Card:
     least = rows.sort_values("overlap", kind="stable").iloc[0].to_dict()
-    more = [f"least overlap in layer {int(least['layer'])} ({number(least['overlap'])})"]
+    more = [f"about {by_chance:.1f} expected by chance"] if has_floor(rows) else []
+    more += [f"least overlap in layer {int(least['layer'])} ({number(least['overlap'])})"]
     if flat := int(rows["degenerate"].sum()):
         more.append(f"no gap in the spectrum in {whole(flat)} of {whole(len(rows))}")
     value = f"{whole(rows['below_floor'].sum())} of {whole(len(rows))}"

@@ -27,6 +27,7 @@ def test_what_is_asked_and_what_comes_back(tmp_path: Path) -> None:
         words = [f"word{number}" for number in range(20)]
         assert ask(WORDS, seed=8) == DAYS and ask.seeds == (3, 8) and ask.name == "chat:m"
         assert ask(words).confidence == pytest.approx(9 / 15)
+        assert ask.identity == "chat:m at 127.0.0.1, temperature 0.5", "what its labels depend on, without a password"
     sent = server.asked[1]
     assert sent["model"] == "m" and sent["seed"] == 3 and server.asked[0]["seed"] == 8 and sent["temperature"] == 0.5
     assert sent["messages"][1]["content"] == "Words: " + ", ".join(words[:15])

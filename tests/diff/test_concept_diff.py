@@ -117,6 +117,11 @@ def test_the_floor_decides_what_moved_more_than_noise(bases: np.ndarray) -> None
     np.testing.assert_allclose(found["floor_angle_tuned"].sel(k=[4, 12]), np.arccos(np.sqrt(floors[1])).mean(2))
     assert found["floor_base"].sel(k=8).isnull().all()  # not measured
     np.testing.assert_array_equal(found["below_floor"], [[0, 0, 0], [1, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(found["p_floor"].sel(k=4), [1, 1 / 7, 1])
+    own = float(found["overlap"].sel(layer=1, k=12))
+    reached = [(1 + (floor[1, 1] <= own).sum()) / 7 for floor in floors]
+    assert float(found["p_floor"].sel(layer=1, k=12)) == pytest.approx(max(reached)) and max(reached) == 1
+    assert found["p_floor"].sel(k=8).isnull().all() and found.attrs["chance_below"] == 1 / 7
     alone = concepts(base.drop_vars(["floor", "floor_angle"]), tuned, ks=KS)
     assert alone["floor_base"].isnull().all() and bool(alone["below_floor"].sel(layer=1, k=4))
     none = concepts(concept_table(bases), concept_table(turned(bases, 1, 2, 20, ANGLE)), ks=KS)

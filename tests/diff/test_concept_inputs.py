@@ -55,6 +55,17 @@ def test_results_that_cannot_be_compared(spoil, message):
             compare(concept_table(BASES), spoil())
 
 
+def test_only_the_leading_components_span_what_is_compared():
+    later = concept_table(BASES).isel(component=slice(2, None))
+    with pytest.raises(ResultError, match=r"components 2, 3, .*; expected the leading ones, from 0 on"):
+        concepts(later, later)
+
+
+def test_lists_of_different_length_cannot_be_laid_side_by_side():
+    with pytest.raises(ResultError, match="base model's concepts have 5 words each, the tuned model's 3"):
+        concept_changes(concept_table(BASES), concept_table(BASES).isel(rank=slice(3)))
+
+
 def test_an_attribute_that_is_missing():
     ds = table()
     del ds.attrs["side"]

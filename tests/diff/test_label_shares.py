@@ -202,7 +202,7 @@ def test_bad_options(options, message) -> None:
 @pytest.fixture(scope="module")
 def rotations() -> dict[str, object]:
     bases = random_bases(0)
-    floor = np.full((3, 2, 4), 0.99)
+    floor = np.full((3, 2, 99), 0.99)
     base = concept_table(bases, floor=floor, ks=(4, 12))
     tuned = concept_table(turned(bases, 1, 2, 20, 0.6), floor=floor, ks=(4, 12))
     slight = concept_table(turned(bases, 1, 2, 20, 0.05), floor=floor, ks=(4, 12))
@@ -210,16 +210,21 @@ def rotations() -> dict[str, object]:
     other = concept_table(random_bases(9))
     pairs = {"moved": (base, tuned), "same": (base, base), "slight": (base, slight), "plain": plain}
     pairs["random"] = (plain[0], other)
+    pairs["few"] = tuple(ds.isel(draw=slice(4)) for ds in (base, tuned))
     return {name: concepts(*pair, ks=(4, 12)) for name, pair in pairs.items()}
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("moved", "1 of 3 layers turned more than resampled rows of one model do: the spans of the first 12 value"),
+        (
+            "moved",
+            "1 of 3 layers turned more than resampled rows of one model do (0.0 expected by chance): the spans of",
+        ),
         ("same", "Nothing turned: the value subspaces of base and tuned model are the same (3 layers, k = 4, 12"),
+        ("few", "1 of 3 layers turned more than resampled rows of one model do (0.6 expected by chance, which it may"),
         ("slight", "No layer of 3 turned more than resampled rows"),
-        ("plain", "Whether tuning turned them more than chance is not known without resampled rows"),
+        ("plain", "Whether tuning turned them more than row noise is not known without resampled rows"),
         ("random", "no more alike than random ones"),
     ],
 )
@@ -233,6 +238,7 @@ def test_the_verdict_on_rotation(rotations, name: str, said: str) -> None:
         ("moved", (0.1, 0.5), "Rotation toward user tasks is seen: of the labelled concepts, "),
         ("moved", (0.5, 0.1), "Rotation toward user tasks is not seen, rather the opposite"),
         ("moved", (0.3, 0.3), "Rotation toward user tasks is not seen: "),
+        ("few", (0.1, 0.5), "More concepts serve user tasks, but not by a rotation beyond the noise of rows"),
         ("slight", (0.1, 0.5), "More concepts serve user tasks, but not by a rotation beyond the noise of rows"),
         ("same", (0.1, 0.5), "More concepts serve user tasks, but not by a rotation"),
         ("plain", (0.1, 0.5), "whether by a rotation is not known"),

@@ -311,8 +311,15 @@ class TestNoiseFloor:
         basis = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0]
         turned = basis[:10].copy()
         turned[3] = np.cos(angle) * basis[3] + np.sin(angle) * basis[20]
-        _, angles = noise_floor._compared(torch.tensor(basis[:10]), torch.tensor(turned))
+        _, angles = noise_floor._compared(torch.tensor(basis[:10]), torch.tensor(turned), rank=40)
         assert angles == [pytest.approx(angle / 10, rel=1e-4)]
+
+    def test_a_draw_has_no_floor_beyond_the_rows_that_it_holds(self) -> None:
+        rows = np.random.default_rng(0).normal(size=(65, 128))  # a draw holds about 41 of them
+        made = Made(rows, np.eye(128)[:5])
+        ds = itlens.mlp_concepts(made, Vocabulary(made.names), components=60, resamples=4)
+        assert ds["k"].values.tolist() == [10, 50, 60]
+        assert np.isfinite(ds["floor"].sel(k=10)).all() and np.isnan(ds[["floor", "floor_angle"]].sel(k=[50, 60])).all()
 
     def test_planted_axes_stand_firm_and_noise_does_not(self) -> None:
         generator = np.random.default_rng(1)

@@ -81,6 +81,10 @@ class Initials:
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[str, ...], int]] = []
 
+    def estimate(self, lists: Sequence[Sequence[str]]) -> str:
+        """What a labeller that costs something says before it is asked."""
+        return f"{len({*map(tuple, lists)})} lists of {len(lists[0])} words"
+
     def __call__(self, words: Sequence[str], *, seed: int) -> Label:
         self.asked.append((tuple(words), seed))
         early = words[0][:1].lower() < "m"

@@ -78,7 +78,7 @@ def test_concepts_and_labels_are_those_of_the_probe_alone(concepts: Comparison, 
             alone = itlens.mlp_concepts(model, vocabulary(), side=side, **size)
             labels = itlens.annotate_concepts(alone, components=LABELLED)
             pd.testing.assert_frame_equal(getattr(results, f"{which}_labels"), labels)
-            assert getattr(results, f"{which}_labels").attrs == labels.attrs
+            assert getattr(results, f"{which}_labels").attrs | {"cost": ""} == labels.attrs  # costs are not added up
             alone = alone.isel(rank=slice(KEPT)).assign_attrs(top_k=KEPT)
             found = getattr(results, which)
             xr.testing.assert_identical(found, alone.drop_vars("direction").assign_attrs(found.attrs))
@@ -210,13 +210,20 @@ def test_a_planted_turn_is_found_in_its_layer_and_side_only(tmp_path: Path) -> N
     assert values["below_floor"].values.tolist() == [False, True] and not keys["below_floor"].any()
     changed = {which: found.concepts[which].changes.query("status != 'kept'")["layer"] for which in ("value", "key")}
     assert not (changed["value"] == 0).any() and changed["key"].empty
-    assert found.answers[0].startswith("Values: 1 of 2 layers turned more than resampled rows of one model do")
+    assert found.answers[0].startswith(
+        "Values: 1 of 2 layers turned more than resampled rows of one model do (0.2 expected"
+    )
     assert "least in layer 1" in found.answers[0] and found.answers[1].startswith("Keys: Nothing turned")
 
 
 def test_a_labeller_of_ones_own_with_seeds(pair_folders: Folders, tmp_path: Path) -> None:
-    own = Initials()
-    found = itlens.compare(*pair_folders, out=tmp_path / "run", **asked(labeller=own, sides="value"))
+    own, announced = Initials(), []
+
+    def announce(cost: str) -> None:
+        announced.append((cost, len(own.asked)))
+
+    found = itlens.compare(*pair_folders, out=tmp_path / "run", announce=announce, **asked(labeller=own, sides="value"))
+    assert announced == [(f"{2 * 2 * LABELLED} lists of {READ} words", 0)], "both models, before anything is asked"
     assert found.concepts is not None
     results = found.concepts["value"]
     assert found.study["identity"]["labeller"] == "initials, seeds 4, 7"

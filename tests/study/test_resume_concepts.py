@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 
 import itlens
+from itlens.annotate import Label
 from itlens.errors import ItlensError, ProbeError, StoreError
 from itlens.models.quiet import quiet
 from itlens.store import load, save
@@ -110,7 +111,7 @@ def test_missing_and_broken_layers_are_probed_again(
     (tuned / "key-00.nc").write_bytes((tuned / "value-00.nc").read_bytes())  # another side's
     other = load(tuned / "labels-value-01.parquet")
     assert isinstance(other, pd.DataFrame)
-    other.attrs["labeller"] = "somebody else"
+    other.attrs["labeller_identity"] = "somebody else"
     save(other, tuned / "labels-value-01.parquet")
     again_ = load(tuned / "key-01.nc")
     assert isinstance(again_, xr.Dataset)
@@ -279,6 +280,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"labelled": 0}, "labelled=0"),
     "no labeller": ({"labeller": "gpt"}, "labeller='gpt'; expected 'lexicon', itlens.annotate.chat(model), or"),
     "a number as labeller": ({"labeller": 5}, "labeller=5; expected"),
+    "a lambda": ({"labeller": lambda words: Label("x")}, "The labeller is a lambda, whose labels a resumed study"),
     "no such file": ({"vocabulary": "no-such.txt"}, "no-such.txt"),
     "no vocabulary": ({"vocabulary": 5}, "vocabulary is a int"),
 }
@@ -326,8 +328,11 @@ def test_models_without_such_vectors_are_refused_before_anything_is_loaded(
 
 
 def test_a_labeller_that_answers_nonsense_is_one_sentence(pair_folders: Folders, tmp_path: Path) -> None:
+    def nonsense(words: object) -> str:
+        return "words"
+
     with pytest.raises(
-        ItlensError, match=r"The labeller <lambda> returned 'words'; expected an itlens\.annotate\.Label"
+        ItlensError, match=r"The labeller nonsense returned 'words'; expected an itlens\.annotate\.Label"
     ):
-        again(pair_folders, tmp_path / "run", labeller=lambda words: "words")
+        again(pair_folders, tmp_path / "run", labeller=nonsense)
     assert list(tmp_path.iterdir()) == []

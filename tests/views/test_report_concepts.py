@@ -109,10 +109,10 @@ def test_without_a_noise_floor_nothing_is_called_turned() -> None:
     assert "1 of 4" not in hero(page) and ">nan" not in page.lower()
 
 
-def test_the_quoted_size_is_a_hundred_or_the_largest_below() -> None:
-    sizes = VALUE.turned.assign_coords(k=[100, 300])
+def test_the_quoted_size_is_the_verdicts_or_the_largest_that_is_left() -> None:
+    sizes = VALUE.turned.assign_coords(k=[100, 300]).assign_attrs(quoted_k=100)
     assert "Layer by layer, k = 100" in page_of(replace(VALUE, turned=sizes))
-    assert "Layer by layer, k = 200" in page_of(replace(VALUE, turned=VALUE.turned.assign_coords(k=[200, 300])))
+    assert "Layer by layer, k = 300" in page_of(replace(VALUE, turned=sizes.assign_attrs(quoted_k=50)))
 
 
 def test_shares_are_figures_and_a_table_with_their_tests() -> None:
