@@ -26,7 +26,7 @@ from tests.tiny import tiny_folder, tiny_tokenizer
 
 TASK = "Translate the word"
 LINE = {"id": "a", "prompt": f"{TASK}: cat.", "instruction": TASK}
-QUICK = ("--max-new-tokens", "2")
+QUICK = ("--max-new-tokens", "2", "--probes", "attribution")
 
 
 @pytest.fixture
@@ -487,7 +487,7 @@ ODD_IDS = (
 def test_odd_ids_stay_inside_the_folder(models: dict[str, Path], tmp_path: Path) -> None:
     prompts = [itlens.Prompt(LINE["prompt"], TASK, response=" Yes.", id=id, group=id[:1]) for id in ODD_IDS]
     out = tmp_path / "inside" / "run"
-    found = itlens.compare(models["base"], models["tuned"], prompts, out=out)
+    found = itlens.compare(models["base"], models["tuned"], prompts, "attribution", out)
     assert list(found.base) == list(ODD_IDS) == list(open_comparison(out).tuned)
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
     assert [path.name for path in out.parent.iterdir()] == ["run"]
@@ -510,7 +510,7 @@ ODD_TEXTS = {
 def test_odd_texts_are_read_as_they_are(commands: Commands, models: dict[str, Path], tmp_path: Path) -> None:
     records = [{"id": name, "prompt": text, "instruction": TASK, "response": " ok"} for name, text in ODD_TEXTS.items()]
     prompts = lines(tmp_path / "p.jsonl", *records)
-    asked = (models["base"], models["tuned"], "--prompts", prompts, "--out", tmp_path / "run")
+    asked = (models["base"], models["tuned"], "--prompts", prompts, "--out", tmp_path / "run", *QUICK)
     code, _, err = commands.run("compare", *asked)
     assert (code, err) == (0, "")
     found = open_comparison(tmp_path / "run").base

@@ -23,7 +23,12 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # what stands in shell blocks besides `itlens`: installing is what `make test` itself has done
 NOT_RUN = {"pip": "needs a package index", "make": "its target is checked instead"}
-SMALLER = {"demo": ["--limit", "4"], "compare": ["--limit", "4", "--max-new-tokens", "8"]}
+# what changes how long a command takes, and not whether it runs
+FEWER = "--vocabulary few.txt --top-k 20 --components 20 --resamples 2 --concept-words 15 --labelled 5"
+SMALLER = {
+    "demo": ["--limit", "4", "--probes", "attribution"],
+    "compare": ["--limit", "4", "--max-new-tokens", "8", *FEWER.split()],
+}
 
 
 def blocks(page: Path, *languages: str) -> list[tuple[int, str, str]]:
@@ -74,6 +79,8 @@ def test_commands_run(page: Path, empty_folder: Path, monkeypatch: pytest.Monkey
         code for _, code, _ in blocks(ROOT / "README.md", "json")
     ]
     (empty_folder / "prompts.jsonl").write_text("".join(examples), encoding="utf-8")
+    few = itlens.Vocabulary.load("builtin", size=600)
+    (empty_folder / "few.txt").write_text("\n".join(few.words), encoding="utf-8")
     stands_for = {"BASE": str(itlens.demo.base_path()), "TUNED": str(itlens.demo.tuned_path())}
     for command in commands(page):
         if command[0] != "itlens":

@@ -67,3 +67,4 @@ NewTokensOption = Annotated[int, typer.Option(min=1, help="At most so many token
 VocabularyOption = Annotated[str, typer.Option(help="Words: builtin, or a text or TSV file from frequent to rare.")]
 VectorsOption = Annotated[str, typer.Option(help="Word vectors that tell what is related: builtin, or a file.")]
 TopKOption = Annotated[int, typer.Option(min=1, help="Words per head dimension, as queries and as keys.")]
+ProbesOption = Annotated[str, typer.Option(help="all, or names joined by commas: attribution, attention, mlp.")]

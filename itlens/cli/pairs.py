@@ -17,6 +17,7 @@ from itlens.cli.options import (
     Dtype,
     DtypeOption,
     NewTokensOption,
+    ProbesOption,
     RemoteOption,
     TopKOption,
     VectorsOption,
@@ -29,6 +30,7 @@ _RESULTS = ("attributions/*/*.nc", "words/*/layer-*.parquet", "concepts/*/*.nc")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("runs/demo"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    probes: ProbesOption = "all",
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
 ) -> None:
     """Compare the embedded pair on its own prompts; needs no network."""
@@ -41,6 +43,7 @@ def demo(
         str(pair.tuned_path()),
         "demo",
         out,
+        probes=probes,
         limit=limit,
         resume=resume,
         max_new_tokens=16,
@@ -53,7 +56,7 @@ def compare(
     tuned: Annotated[str | None, typer.Argument(help="Its tuned self; may be left out with --adapter.")] = None,
     prompts: Annotated[str, typer.Option(help="builtin, demo, or a .jsonl or .tsv file.")] = "builtin",
     out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("runs/comparison"),
-    probes: Annotated[str, typer.Option(help="all, or names joined by commas: attribution, attention, mlp.")] = "all",
+    probes: ProbesOption = "all",
     dtype: DtypeOption = Dtype.float32,
     device: DeviceOption = None,
     backend: BackendOption = Backend.hooked,
@@ -86,7 +89,7 @@ def compare(
         tuned,
         prompts,
         out,
-        probes=[name.strip() for name in probes.split(",")],
+        probes=probes,
         dtype=dtype.value,
         device=device,
         backend=backend.value,
@@ -122,12 +125,12 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder that `itlens co
     print_comparison(comparison)
 
 
-def _compare(base: str, tuned: str | None, prompts: str, out: Path, **options: Any) -> None:
+def _compare(base: str, tuned: str | None, prompts: str, out: Path, *, probes: str, **options: Any) -> None:
     from itlens.study.running import compare as run
     from itlens.terminal import print_comparison
 
     try:
-        comparison = run(base, tuned, prompts, out=out, **options)
+        comparison = run(base, tuned, prompts, [name.strip() for name in probes.split(",")], out, **options)
     except KeyboardInterrupt:
         finished = sum(len(list(Path(out).glob(results))) for results in _RESULTS)
         kept = (
