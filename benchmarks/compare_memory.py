@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from itlens.probes.jacobian import before_unembed
+from itlens.probes.gradient.jacobian import before_unembed
 
 PROMPT = " ".join(f"w{number}" for number in range(100, 148))
 RESPONSE = " " + " ".join(f"w{number}" for number in range(200, 248))

@@ -33,8 +33,8 @@ from transformers import LlamaForCausalLM
 
 import itlens
 from itlens import Vocabulary
-from itlens.probes.components import CentredRows, principal_components
-from itlens.probes.concept_words import UnitWords
+from itlens.probes.concepts.components import CentredRows, principal_components
+from itlens.probes.concepts.concept_words import UnitWords
 from itlens.weights import AttentionWeights, MlpWeights
 
 WIDTH, NEURONS = 4096, 11_008

@@ -36,10 +36,10 @@ from transformers import LlamaForCausalLM
 import itlens
 from itlens import Vocabulary, WordVectors
 from itlens.probes.attention import qk_layers
-from itlens.probes.qk_search import Search
-from itlens.probes.relatedness import Relatedness
-from itlens.probes.word_pair_table import pair_table
-from itlens.probes.word_rows import WordRows, known_tokens
+from itlens.probes.words.qk_search import Search
+from itlens.probes.words.relatedness import Relatedness
+from itlens.probes.words.word_pair_table import pair_table
+from itlens.probes.words.word_rows import WordRows, known_tokens
 from itlens.weights import AttentionWeights, MlpWeights, ModelWeights
 
 BASELINE, DEVIATIONS = 3000, 1.96

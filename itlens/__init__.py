@@ -29,13 +29,17 @@ _HOME = {
     "load_prompts": "itlens.prompts",
     "format_prompts": "itlens.prompts",
     "attribute": "itlens.probes.attribution",
+    "activations": "itlens.probes.activation",
     "qk_word_pairs": "itlens.probes.attention",
     "qk_energy": "itlens.probes.attention",
-    "ov_word_pairs": "itlens.probes.output_words",
-    "ov_copying": "itlens.probes.output_words",
+    "ov_word_pairs": "itlens.probes.words.output_words",
+    "ov_copying": "itlens.probes.words.output_words",
     "mlp_concepts": "itlens.probes.mlp",
-    "neuron_words": "itlens.probes.neurons",
-    "mean_vectors": "itlens.probes.word_rows",
+    "neuron_words": "itlens.probes.concepts.neurons",
+    "mean_vectors": "itlens.probes.words.word_rows",
+    "patch": "itlens.probes.patching",
+    "activation_shift": "itlens.probes.shift",
+    "faithfulness": "itlens.probes.faithfulness",
     "to_words": "itlens.aggregate",
     "to_spans": "itlens.aggregate",
     "sparsify": "itlens.density",
@@ -46,7 +50,10 @@ _HOME = {
     "annotate_concepts": "itlens.annotate.concept_labels",
     "Vocabulary": "itlens.vocabulary",
     "WordVectors": "itlens.vocabulary",
+    "selftest": "itlens.planted",
     "compare": "itlens.study",
+    "compare_series": "itlens.study",
+    "compare_templates": "itlens.study",
     "Comparison": "itlens.study",
     "save": "itlens.store",
     "load": "itlens.store",
@@ -81,13 +88,18 @@ if TYPE_CHECKING:
     from itlens.annotate import annotate_concepts
     from itlens.density import importance_density, span_mask, span_profile, span_score, sparsify
     from itlens.models import ModelPair, load_model, load_pair
+    from itlens.planted import selftest
+    from itlens.probes.activation import activations
     from itlens.probes.attention import qk_energy, qk_word_pairs
     from itlens.probes.attribution import attribute
+    from itlens.probes.concepts.neurons import neuron_words
+    from itlens.probes.faithfulness import faithfulness
     from itlens.probes.mlp import mlp_concepts
-    from itlens.probes.neurons import neuron_words
-    from itlens.probes.output_words import ov_copying, ov_word_pairs
-    from itlens.probes.word_rows import mean_vectors
+    from itlens.probes.patching import patch
+    from itlens.probes.shift import activation_shift
+    from itlens.probes.words.output_words import ov_copying, ov_word_pairs
+    from itlens.probes.words.word_rows import mean_vectors
     from itlens.prompts import Prompt, format_prompts, load_prompts
     from itlens.store import load, save
-    from itlens.study import Comparison, compare
+    from itlens.study import Comparison, compare, compare_series, compare_templates
     from itlens.vocabulary import Vocabulary, WordVectors

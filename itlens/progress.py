@@ -13,19 +13,23 @@ PATIENCE = 2.0  # seconds after which a single call's work counts as long
 
 
 class Reporter:
-    """A bar per model."""
+    """A bar per model, and one per result that needs both."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
 
-    def start(self, which: str, done: int, everything: int) -> None:
-        """A model's turn begins; `done` of its prompts and layers were finished before."""
-        self._tasks[which] = self._bars.add_task(f"{which} model", total=everything, completed=done)
+    def start(self, which: str, done: int, everything: int | None) -> None:
+        """A turn begins; `done` of its parts were finished before. everything: None where that is not known yet."""
+        self._tasks[which] = self._bars.add_task(which, total=everything, completed=done)
 
     def advance(self, which: str) -> None:
         """One more prompt or layer is finished."""
         self._bars.advance(self._tasks[which])
+
+    def reach(self, which: str, done: int, everything: int) -> None:
+        """So many of all are finished."""
+        self._bars.update(self._tasks[which], completed=done, total=everything)
 
 
 def _bars(show: bool, *, transient: bool = False) -> tuple[Progress, bool]:

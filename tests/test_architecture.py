@@ -23,7 +23,7 @@ LONGEST = 300
 # Bottom to top; a layer imports itself and what is below. Within one entry, parts do not import one another.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("files", "lazy", "progress", "provenance", "unpickling"),
+    ("files", "lazy", "progress", "provenance", "ranks", "recovery", "unpickling"),
     ("density",),
     ("aggregate", "released"),
     ("store",),
@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("weights",),
     ("probes", "diff", "views"),
     ("study",),
+    ("planted",),
     ("terminal",),
     ("cli",),
 )

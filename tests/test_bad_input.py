@@ -171,7 +171,7 @@ def test_a_nul_in_a_name(models: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_no_tuned_model(commands: Commands, models: dict[str, Path], tmp_path: Path) -> None:
-    assert "no tuned model" in commands.refused("compare", models["base"], "--out", tmp_path / "run")
+    assert "Give TUNED (one or" in commands.refused("compare", models["base"], "--out", tmp_path / "run")
     asked = ("--prompts", models["good_prompts"], "--out", tmp_path / "run")
     sentence = commands.refused("compare", models["base"], "--adapter", models["tuned"], *asked)
     assert "adapter_config.json" in sentence and list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from itlens.density import importance_density
-from itlens.probes.objectives import objective_function
+from itlens.probes.gradient.objectives import objective_function
 from tests.conftest import ENFORCED
 
 

@@ -1,4 +1,4 @@
-"""The command line: `itlens demo | compare | report | attribute | words | concepts | inspect`.
+"""The command line: `itlens demo | compare | report | attribute | words | concepts | inspect | selftest`.
 
 Exit codes: 0 done; 2 wrong input, with one sentence on standard error; 130 interrupted, with everything finished kept.
 Heavy modules load inside the commands, so that `itlens --help` answers at once.
@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from itlens.cli.pairs import compare, demo, report
+from itlens.cli.selftest import selftest
 from itlens.cli.single import attribute, concepts, inspect, words
 from itlens.errors import ItlensError
 from itlens.files import visible
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 # typer brings its own copy of click or uses the installed one; its exceptions are reached through its public names
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-for _command in (demo, compare, report, attribute, words, concepts, inspect):
+for _command in (demo, compare, report, attribute, words, concepts, inspect, selftest):
     app.command()(_command)
 
 

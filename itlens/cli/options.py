@@ -24,6 +24,14 @@ class Backend(str, Enum):
     bridge = "bridge"
 
 
+class Template(str, Enum):
+    """How `itlens compare` uses the chat template."""
+
+    off = "off"
+    on = "on"
+    both = "both"
+
+
 class Format(str, Enum):
     """How `itlens attribute` prints."""
 
@@ -67,4 +75,7 @@ NewTokensOption = Annotated[int, typer.Option(min=1, help="At most so many token
 VocabularyOption = Annotated[str, typer.Option(help="Words: builtin, or a text or TSV file from frequent to rare.")]
 VectorsOption = Annotated[str, typer.Option(help="Word vectors that tell what is related: builtin, or a file.")]
 TopKOption = Annotated[int, typer.Option(min=1, help="Words per head dimension, as queries and as keys.")]
-ProbesOption = Annotated[str, typer.Option(help="all, or names joined by commas: attribution, attention, mlp.")]
+ProbesOption = Annotated[
+    str,
+    typer.Option(help="all, or names by commas: attribution, attention, mlp, activation, patching, faithfulness."),
+]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,12 +18,11 @@ from itlens.cli.options import (
     NewTokensOption,
     ProbesOption,
     RemoteOption,
+    Template,
     TopKOption,
     VectorsOption,
     VocabularyOption,
 )
-
-_RESULTS = ("attributions/*/*.nc", "words/*/layer-*.parquet", "concepts/*/*.nc")
 
 
 def demo(
@@ -35,12 +33,12 @@ def demo(
 ) -> None:
     """Compare the embedded pair on its own prompts; needs no network."""
     from itlens import demo as pair
+    from itlens.cli.comparing import run_comparison
 
     # models of three million parameters only get slower with more threads; torch reads this when it is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _compare(
-        str(pair.base_path()),
-        str(pair.tuned_path()),
+    run_comparison(
+        [str(pair.base_path()), str(pair.tuned_path())],
         "demo",
         out,
         probes=probes,
@@ -53,7 +51,10 @@ def demo(
 
 def compare(
     base: Annotated[str, typer.Argument(help="The pre-trained model: hub id, folder or .gguf file.")],
-    tuned: Annotated[str | None, typer.Argument(help="Its tuned self; may be left out with --adapter.")] = None,
+    tuned: Annotated[
+        list[str] | None,
+        typer.Argument(help="Its tuned self, or several in order; may be left out with --adapter.", show_default=False),
+    ] = None,
     prompts: Annotated[str, typer.Option(help="builtin, demo, or a .jsonl or .tsv file.")] = "builtin",
     out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("runs/comparison"),
     probes: ProbesOption = "all",
@@ -61,6 +62,10 @@ def compare(
     device: DeviceOption = None,
     backend: BackendOption = Backend.hooked,
     adapter: AdapterOption = None,
+    template: Annotated[
+        Template | None, typer.Option(help="Chat template: off, on (for both models), or both: template x weights.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="What to call the models, by commas, in order.")] = None,
     prompt_format: Annotated[str, typer.Option("--format", help="raw, chat, or a text with {prompt}.")] = "raw",
     method: Annotated[
         str, typer.Option(help="input_x_gradient, saliency or integrated_gradients.")
@@ -79,17 +84,21 @@ def compare(
     resamples: Annotated[int, typer.Option(min=0, help="Draws of neurons for the concepts' noise floor.")] = 10,
     concept_words: Annotated[int, typer.Option(min=1, help="Words kept of each concept.")] = 50,
     labelled: Annotated[int, typer.Option(min=1, help="Concepts of a layer that are labelled, by word lists.")] = 50,
+    sample: Annotated[int, typer.Option(min=1, help="Prompts, drawn at random, for patching and faithfulness.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Of intervals, permutations and random draws.")] = 0,
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
     trust_remote_code: RemoteOption = False,
 ) -> None:
-    """Compare two models, and write tables and report.html into --out."""
-    _compare(
-        base,
-        tuned,
+    """Compare two models (or a series of them), and write tables and report.html into --out."""
+    from itlens.cli.comparing import run_comparison
+
+    run_comparison(
+        [base, *(tuned or [])],
         prompts,
         out,
         probes=probes,
+        template=template.value if template is not None else None,
+        labels=None if labels is None else tuple(name.strip() for name in labels.split(",")),
         dtype=dtype.value,
         device=device,
         backend=backend.value,
@@ -108,6 +117,7 @@ def compare(
         resamples=resamples,
         concept_words=concept_words,
         labelled=labelled,
+        sample=sample,
         seed=seed,
         resume=resume,
         trust_remote_code=trust_remote_code,
@@ -116,28 +126,6 @@ def compare(
 
 def report(folder: Annotated[Path, typer.Argument(help="A folder that `itlens compare` wrote.")]) -> None:
     """Write tables and report.html again, from what is finished in a run folder."""
-    from itlens.study.comparison import open_comparison
-    from itlens.study.outcome import write_outcome
-    from itlens.terminal import print_comparison
+    from itlens.cli.comparing import report_again
 
-    comparison = open_comparison(folder)
-    write_outcome(comparison)
-    print_comparison(comparison)
-
-
-def _compare(base: str, tuned: str | None, prompts: str, out: Path, *, probes: str, **options: Any) -> None:
-    from itlens.study.running import compare as run
-    from itlens.terminal import print_comparison
-
-    try:
-        comparison = run(base, tuned, prompts, [name.strip() for name in probes.split(",")], out, **options)
-    except KeyboardInterrupt:
-        finished = sum(len(list(Path(out).glob(results))) for results in _RESULTS)
-        kept = (
-            f"{finished} finished results are kept in {out}: the same command goes on"
-            if finished
-            else "nothing was finished"
-        )
-        print(f"Stopped; {kept}.", file=sys.stderr)
-        raise
-    print_comparison(comparison)
+    report_again(folder)

@@ -12,7 +12,7 @@ from itlens.models.describe import describe_model
 from itlens.models.layout import free_layout
 from itlens.models.load import load_model
 from itlens.models.pair import ModelPair, load_pair
-from itlens.models.source import ModelSource, fingerprint, source_of
+from itlens.models.source import ModelSource, fingerprint, source_attrs, source_of
 
 __all__ = [
     "SUPPORTED",
@@ -24,5 +24,6 @@ __all__ = [
     "free_layout",
     "load_model",
     "load_pair",
+    "source_attrs",
     "source_of",
 ]

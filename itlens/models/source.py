@@ -119,6 +119,19 @@ def attach(model: Any, source: ModelSource) -> Any:
     return model
 
 
+def source_attrs(model: Any) -> dict[str, str]:
+    """model, revision, adapter ("" without one), backend, dtype and device of a loaded model, for a result's attrs."""
+    source = source_of(model)
+    return {
+        "model": source.name,
+        "revision": source.revision,
+        "adapter": source.adapter or "",
+        "backend": source.backend,
+        "dtype": source.dtype,
+        "device": source.device,
+    }
+
+
 def source_of(model: Any) -> ModelSource:
     """What `load_model` noted on the model; for a model the caller made, what its config and tokenizer say."""
     noted = getattr(model, "itlens_source", None)

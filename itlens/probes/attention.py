@@ -21,10 +21,10 @@ import pandas as pd
 
 from itlens.errors import ProbeError
 from itlens.probes.grid import Numbers, chosen, finite, refuse_kind, whole_number
-from itlens.probes.qk_search import ROWS, Search
-from itlens.probes.relatedness import Relatedness
-from itlens.probes.word_pair_table import energy_table, join_tables, pair_table, table_attrs
-from itlens.probes.word_rows import WordRows, known_tokens
+from itlens.probes.words.qk_search import ROWS, Search
+from itlens.probes.words.relatedness import Relatedness
+from itlens.probes.words.word_pair_table import energy_table, join_tables, pair_table, table_attrs
+from itlens.probes.words.word_rows import WordRows, known_tokens
 from itlens.progress import late_bar
 from itlens.vocabulary import Vocabulary, WordVectors
 from itlens.weights import Weights, weights_of

@@ -24,11 +24,11 @@ import xarray as xr
 from jaxtyping import Float
 
 from itlens.errors import ProbeError
-from itlens.models import source_of
-from itlens.probes.jacobian import Task
-from itlens.probes.objectives import contrast_ids, objective_function, runner_up
-from itlens.probes.response import with_response
-from itlens.probes.scores import Progress, Scores, completeness_error, scores_of
+from itlens.models import source_attrs, source_of
+from itlens.probes.gradient.jacobian import Task
+from itlens.probes.gradient.objectives import contrast_ids, objective_function, runner_up
+from itlens.probes.gradient.response import with_response
+from itlens.probes.gradient.scores import Progress, Scores, completeness_error, scores_of
 from itlens.progress import late_bar
 from itlens.prompts import Prompt
 from itlens.provenance import provenance
@@ -145,15 +145,9 @@ def _task(model: Any, encoded: Encoded, objective: str, contrast: Any) -> Task:
 
 
 def _attributes(model: Any, prompt: Prompt, encoded: Encoded, how: dict[str, str], **parameters: Any) -> dict[str, Any]:
-    source = source_of(model)
     return provenance(
         "attribution",
-        model=source.name,
-        revision=source.revision,
-        adapter=source.adapter,
-        backend=source.backend,
-        dtype=source.dtype,
-        device=source.device,
+        **source_attrs(model),
         prompt_id=prompt.id,
         prompt_group=prompt.group,
         prompt_text=encoded.prompt_text,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from itlens.errors import ProbeError
-from itlens.probes.jacobian import Task, before_unembed
+from itlens.probes.gradient.jacobian import Task, before_unembed
 
 
 def refuse_non_finite(task: Task, block: torch.Tensor, name: str) -> None:

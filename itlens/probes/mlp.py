@@ -19,11 +19,9 @@ import torch
 import xarray as xr
 
 from itlens.errors import ProbeError
-from itlens.probes.components import CentredRows, Components, principal_components
-from itlens.probes.concept_words import POLES, UnitWords
-from itlens.probes.grid import Numbers, chosen, whole_number
-from itlens.probes.layer_join import join_mlp_layers as join_mlp_layers
-from itlens.probes.mlp_rows import (
+from itlens.probes.concepts.components import CentredRows, Components, principal_components
+from itlens.probes.concepts.concept_words import POLES, UnitWords
+from itlens.probes.concepts.mlp_rows import (
     NeuronRows,
     component_count,
     finite_rows,
@@ -33,7 +31,9 @@ from itlens.probes.mlp_rows import (
     refuse_side,
     word_side,
 )
-from itlens.probes.noise_floor import noise_floor, sizes
+from itlens.probes.concepts.noise_floor import noise_floor, sizes
+from itlens.probes.grid import Numbers, chosen, whole_number
+from itlens.probes.layer_join import join_mlp_layers as join_mlp_layers
 from itlens.progress import late_bar
 from itlens.vocabulary import Vocabulary
 from itlens.weights import weights_of

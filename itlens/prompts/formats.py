@@ -8,7 +8,7 @@ for in the rendered text, so a template that happens to hold the prompt's words 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from itlens.errors import PromptError
 from itlens.prompts.prompt import KINDS, Prompt
@@ -16,6 +16,18 @@ from itlens.prompts.spans import Span, quote
 
 PLACE = "{prompt}"
 _SENTINEL = "ItlensSentinelQx7Zv"
+
+
+class Framed(NamedTuple):
+    """A prompt as a model reads it, and where the characters of the prompt itself stand in that text.
+
+    body: (start, stop) in the text of `prompt`; what lies outside was written by the format. cut: how many characters
+    of white space the format took off the front, so that character c of the original stands at body[0] + c - cut.
+    """
+
+    prompt: Prompt
+    body: Span
+    cut: int
 
 
 def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Prompt]:
@@ -27,11 +39,16 @@ def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: An
     braces stay as they are. Raises PromptError for another format, and for a tokenizer without a chat template or
     with one that changes the prompt's text by more than cutting white space off its ends.
     """
+    return [framed.prompt for framed in frame_prompts(prompts, format, tokenizer)]
+
+
+def frame_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Framed]:
+    """`format_prompts`, with the place of each prompt's own text; raises PromptError for the same reasons."""
     if not isinstance(format, str):
         raise PromptError(f'The format must be "raw", "chat" or a text that holds {PLACE}, not {format!r}.')
     given = _checked(prompts)
     if format == "raw":
-        return given
+        return [Framed(prompt, (0, len(prompt.text)), 0) for prompt in given]
     if format == "chat":
         front, back = _chat_frame(tokenizer)
         return [_in_chat(prompt, tokenizer, front, back) for prompt in given]
@@ -54,7 +71,7 @@ def _checked(prompts: Iterable[Prompt]) -> list[Prompt]:
     return given
 
 
-def _wrapped(prompt: Prompt, front: str, body: str, back: str, cut: int) -> Prompt:
+def _wrapped(prompt: Prompt, front: str, body: str, back: str, cut: int) -> Framed:
     """`body` is the prompt's text without its first `cut` characters, perhaps without some at its end."""
     shift = len(front) - cut
     first, last = len(front), len(front) + len(body)
@@ -64,10 +81,10 @@ def _wrapped(prompt: Prompt, front: str, body: str, back: str, cut: int) -> Prom
         return max(span[0] + shift, first), min(span[1] + shift, last)
 
     spans = {kind: [moved(span) for span in prompt.spans(kind)] for kind in KINDS}
-    return prompt.replace(text=front + body + back, **spans)
+    return Framed(prompt.replace(text=front + body + back, **spans), (first, last), cut)
 
 
-def _in_chat(prompt: Prompt, tokenizer: Any, front: str, back: str) -> Prompt:
+def _in_chat(prompt: Prompt, tokenizer: Any, front: str, back: str) -> Framed:
     rendered = _render(tokenizer, prompt.text)
     body = rendered[len(front) : len(rendered) - len(back)]
     cut = _cut(prompt.text, body) if rendered == front + body + back else None

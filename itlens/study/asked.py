@@ -10,8 +10,8 @@ from typing import Any
 from itlens.errors import ProbeError, PromptError
 from itlens.models.compatibility import Side
 from itlens.probes.attribution import METHODS
-from itlens.probes.objectives import objective_function
-from itlens.prompts import Prompt, format_prompts, load_prompts
+from itlens.probes.gradient.objectives import objective_function
+from itlens.prompts import Prompt, load_prompts
 from itlens.study.parts import PROBES
 from itlens.tokenization import encode
 
@@ -35,12 +35,12 @@ def refuse_unknown(executor: str, method: str, objective: str, labels: Sequence[
     objective_function(objective)
     if labels is not None and (len(labels) != 2 or not all(isinstance(label, str) for label in labels)):
         raise ProbeError(f"labels is {labels!r}; expected two names, for the base and for the tuned model.")
+    if labels is not None and (len({*labels}) < 2 or not all(label.strip() for label in labels)):
+        raise ProbeError(f"labels is {list(labels)!r}; expected two different names that are not empty.")
 
 
-def asked_prompts(
-    prompts: str | Path | Iterable[Prompt], limit: int | None, format: str, tokenizer: Any
-) -> list[Prompt]:
-    """The prompts as the models will read them, each with an id and an instruction. Raises PromptError."""
+def asked_prompts(prompts: str | Path | Iterable[Prompt], limit: int | None) -> list[Prompt]:
+    """The prompts as they were written, each with an id and an instruction. Raises PromptError."""
     given = load_prompts(prompts, limit=limit) if isinstance(prompts, (str, Path)) else _listed(prompts)[:limit]
     if not given:
         raise PromptError('There are no prompts; give "builtin", a file, or a list of itlens.Prompt.')
@@ -52,7 +52,7 @@ def asked_prompts(
     if bare:
         shown = ", ".join(bare[:5]) + (" ..." if len(bare) > 5 else "")
         raise PromptError(f'{len(bare)} prompts have no instruction ({shown}); add the field "instruction" to each.')
-    return format_prompts(given, format, tokenizer)
+    return given
 
 
 def _listed(prompts: Any) -> list[Prompt]:

@@ -13,7 +13,7 @@ from itlens.annotate.labels import TOP
 from itlens.errors import ProbeError
 from itlens.models.architectures import PLAIN_MLP
 from itlens.models.compatibility import Side
-from itlens.probes.mlp_rows import SIDES, component_count, refuse_side
+from itlens.probes.concepts.mlp_rows import SIDES, component_count, refuse_side
 from itlens.study.asked_words import asked_vocabulary, known_to_tokenizer
 from itlens.study.ranges import refuse_numbers
 from itlens.vocabulary import Vocabulary

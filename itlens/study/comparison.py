@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -26,9 +26,17 @@ from itlens.prompts import Prompt
 from itlens.study.concept_results import ConceptResults, concept_results
 from itlens.study.folder import RunFolder
 from itlens.study.notes import notes_on
-from itlens.study.parts import WHICH, layers_wanted, parts_of
+from itlens.study.parts import WHICH, layers_wanted, parts_of, reads_prompts
 from itlens.study.ranges import refuse_numbers
 from itlens.study.report_content import content
+from itlens.study.running_results import (
+    ActivationResults,
+    FaithfulResults,
+    PatchResults,
+    activation_results,
+    faithful_results,
+    patch_results,
+)
 from itlens.study.word_layers import joined_pairs, pairs_by_layer
 from itlens.views import Report, report
 
@@ -47,7 +55,8 @@ class Comparison:
     out: the folder. study: what was asked (models, settings, versions). Attribution: prompts, as the models read them;
     base, tuned: attributions by prompt id; diff: the tables of `itlens.diff.attributions`. Attention: words: of
     `itlens.diff.word_pairs`; pairs: the word pairs of "base" and "tuned" (`itlens.qk_word_pairs`). Feed-forward layers:
-    concepts: by side ("value", "key", "gate") what turned, the concepts, their labels and shares.
+    concepts: by side ("value", "key", "gate") what turned, the concepts, their labels and shares. Running models:
+    activation (both on the same tokens), patching (what each head carries), faithfulness (of the attributions).
     """
 
     out: Path
@@ -59,6 +68,9 @@ class Comparison:
     words: xr.Dataset | None = None
     pairs: Mapping[str, pd.DataFrame] | None = None
     concepts: Mapping[str, ConceptResults] | None = None
+    activation: ActivationResults | None = None
+    patching: PatchResults | None = None
+    faithfulness: FaithfulResults | None = None
 
     @property
     def report_path(self) -> Path:
@@ -70,7 +82,8 @@ class Comparison:
         """What came out: a sentence or two for each part."""
         found = [] if self.diff is None else [verdict(self.diff)]
         found += [] if self.words is None else [pairs_verdict(self.words)]
-        return found + [results.answer for results in self._sides]
+        found += [results.answer for results in self._sides]
+        return found + self._running
 
     @property
     def verdict(self) -> str:
@@ -106,6 +119,7 @@ class Comparison:
         if self.words is not None and self.verb_shares is not None:
             parts += [f"{pairs_verdict(self.words)}\n\n{self.verb_shares.to_string(index=False)}"]
         parts += [f"{found.answer}\n\n{found.per_layer.to_string(index=False)}" for found in self._sides]
+        parts += self._running
         notes = "".join(f"Note: {note}\n" for note in self.notes)
         return "\n\n".join([*parts, f"{notes}Report: {self.report_path}"])
 
@@ -114,8 +128,15 @@ class Comparison:
         if self.words is not None and self.verb_shares is not None:
             parts += [f"<p>{escape(pairs_verdict(self.words))}</p>{_html(self.verb_shares)}"]
         parts += [f"<p>{escape(found.answer)}</p>{_html(found.per_layer)}" for found in self._sides]
+        parts += [f"<p>{escape(answer)}</p>" for answer in self._running]
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         return f"{''.join(parts)}<ul>{notes}</ul><p>Report: <code>{escape(str(self.report_path))}</code></p>"
+
+    @property
+    def _running(self) -> list[str]:
+        """The answers of what was read off the running models."""
+        parts = {"Activations": self.activation, "Patching": self.patching, "Faithfulness": self.faithfulness}
+        return [f"{name}: {results.verdict}" for name, results in parts.items() if results is not None]
 
     @property
     def _sides(self) -> list[ConceptResults]:
@@ -145,25 +166,38 @@ def compared(
 
     Raises StoreError where that is nothing.
     """
-    parts = parts_of(study["identity"])
-    prompts = prompts or (folder.read_prompts() if "attribution" in parts else [])
-    found = found or {which: folder.finished(which, prompts) for which in WHICH}
-    pairs = _pairs(folder, study) if "attention" in parts else None
-    both = [prompt for prompt in prompts if all(prompt.id in found[which] for which in WHICH)]
+    parts, identity = parts_of(study["identity"]), study["identity"]
+    prompts = prompts or (folder.read_prompts() if reads_prompts(identity) else [])
     seed = study["settings"]["seed"]
     refuse_numbers(seed=seed)
-    concepts = concept_results(folder.path, study) if "mlp" in parts else None
-    if not both and pairs is None and concepts is None:
-        raise StoreError(f"{folder.path} has {_nothing(study, prompts, found)}; run the same `itlens compare` again.")
+    pairs = _pairs(folder, study) if "attention" in parts else None
     words = None if pairs is None else word_pairs(pairs["base"], pairs["tuned"], seed=seed)
+    activation = activation_results(folder, study)
+    comparison = Comparison(
+        out=folder.path,
+        study=study,
+        prompts=prompts,
+        base={},
+        tuned={},
+        diff=None,
+        words=words,
+        pairs=pairs,
+        concepts=concept_results(folder.path, study) if "mlp" in parts else None,
+        activation=activation,
+        patching=patch_results(folder, study, words, activation),
+        faithfulness=faithful_results(folder, study, prompts),
+    )
+    found = found or {which: folder.finished(which, prompts) if "attribution" in parts else {} for which in WHICH}
+    both = [prompt for prompt in prompts if all(prompt.id in found[which] for which in WHICH)]
+    if not both and not comparison.answers:
+        raise StoreError(f"{folder.path} has {_nothing(study, prompts, found)}; run the same `itlens compare` again.")
     if not both:
-        return Comparison(folder.path, study, prompts, {}, {}, None, words, pairs, concepts)
+        return comparison
     ids = {prompt.id for prompt in both}
     base, tuned = ({id: side[id] for id in side if id in ids} for side in (found["base"], found["tuned"]))
     scoring = {name: study["settings"][name] for name in _SCORING}
     refuse_numbers(**scoring)
-    diff = attributions(base, tuned, both, **scoring)
-    return Comparison(folder.path, study, prompts, base, tuned, diff, words, pairs, concepts)
+    return replace(comparison, base=base, tuned=tuned, diff=attributions(base, tuned, both, **scoring))
 
 
 def _pairs(folder: RunFolder, study: Mapping[str, Any]) -> dict[str, pd.DataFrame] | None:
@@ -175,11 +209,12 @@ def _pairs(folder: RunFolder, study: Mapping[str, Any]) -> dict[str, pd.DataFram
 
 
 def _nothing(study: Mapping[str, Any], prompts: Sequence[Prompt], found: Mapping[str, Mapping[str, Any]]) -> str:
-    missing = []
-    if prompts:
+    missing, parts = [], parts_of(study["identity"])
+    if "attribution" in parts:
         done = f"base {len(found['base'])}, tuned {len(found['tuned'])} of {len(prompts)}"
         missing.append(f"no prompt that both models have finished ({done})")
     for part, results in {"attention": "word pairs", "mlp": "concepts"}.items():
         if layers_wanted(study, part):
             missing.append(f"no layer of which both models have finished the {results}")
+    missing += [f"no finished {part}" for part in ("activation", "patching", "faithfulness") if part in parts]
     return " and ".join(missing) or "no results"

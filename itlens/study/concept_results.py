@@ -77,7 +77,7 @@ def concept_results(folder: Path, study: Mapping[str, Any]) -> dict[str, Concept
     """The comparison of each side, on the layers that both models have finished; None where there are none."""
     found: dict[str, ConceptResults] = {}
     for side in sides_of(study):
-        layers = {which: _layers(folder, which, side, study) for which in WHICH}
+        layers = {which: layers_of(folder, which, side, study) for which in WHICH}
         both = [layer for layer in layers["base"] if layer in layers["tuned"]]
         if both:
             joined = {which: joined_layers([layers[which].pop(layer) for layer in both]) for which in WHICH}
@@ -90,7 +90,8 @@ def sides_of(study: Mapping[str, Any]) -> list[str]:
     return str(study["identity"]["sides"]).split(", ") if layers_wanted(study, "mlp") else []
 
 
-def _layers(folder: Path, which: str, side: str, study: Mapping[str, Any]) -> dict[int, ConceptLayer]:
+def layers_of(folder: Path, which: str, side: str, study: Mapping[str, Any]) -> dict[int, ConceptLayer]:
+    """One model's finished layers of a side."""
     wanted = range(layers_wanted(study, "mlp"))
     found = {layer: read_layer(folder, which, side, layer, study["identity"]) for layer in wanted}
     return {layer: part for layer, part in found.items() if part is not None}

@@ -8,6 +8,10 @@ words/base/*.parquet     two files per layer and model (`word_layers`), written 
 words/tuned/*.parquet
 concepts/base/*          two files per layer, kind of neuron vectors and model (`concept_layers`), likewise
 concepts/tuned/*
+activations/*.nc         of the base model, of the tuned one, and the shift between them, on the same tokens
+patching/heads.nc        what each head carries
+faithfulness/base/*.nc   a file per prompt and model, of the prompts drawn for it
+faithfulness/tuned/*.nc
 tables/                  the comparison: Parquet and CSV tables, netCDF arrays
 report.html              one offline page
 
@@ -49,19 +53,23 @@ class RunFolder:
         self.tables = self.path / _TABLES
         self.report = self.path / _REPORT
 
-    def result(self, which: str, number: int, prompt: Prompt) -> Path:
-        """The file of one prompt's attribution; `number` counts prompts from 1."""
+    def result(self, which: str, number: int, prompt: Prompt, part: str = "attribution") -> Path:
+        """The file of one prompt's attribution (or faithfulness); `number` counts prompts from 1."""
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", prompt.id).strip("-.")[:60]
-        return self.path / PARTS["attribution"].folder / which / f"{number:04d}-{readable or 'prompt'}.nc"
+        return self.path / PARTS[part].folder / which / f"{number:04d}-{readable or 'prompt'}.nc"
 
-    def finished(self, which: str, prompts: Sequence[Prompt]) -> dict[str, xr.Dataset]:
+    def finished(self, which: str, prompts: Sequence[Prompt], part: str = "attribution") -> dict[str, xr.Dataset]:
         """The results there are, by prompt id. A broken file counts as not there: its prompt is computed again."""
         found: dict[str, xr.Dataset] = {}
         for number, prompt in enumerate(prompts, start=1):
-            path = self.result(which, number, prompt)
-            if path.exists() and (result := _readable(path, prompt)) is not None:
+            path = self.result(which, number, prompt, part)
+            if (result := readable(path)) is not None and result.attrs.get("prompt_id") == prompt.id:
                 found[prompt.id] = result
         return found
+
+    def of_pair(self, part: str, name: str) -> Path:
+        """The file of a result that both models, or one of them, have over all prompts."""
+        return self.path / PARTS[part].folder / f"{name}.nc"
 
     @contextmanager
     def opened(
@@ -90,6 +98,11 @@ class RunFolder:
                     for folder in made:
                         folder.rmdir()
             raise
+
+    def note(self, study: dict[str, Any], sentences: Sequence[str]) -> None:
+        """Add notices to the study, on disk too."""
+        study["notices"] = [*study["notices"], *(text for text in sentences if text not in study["notices"])]
+        write_json(self.study, study)
 
     def with_results(self) -> list[str]:
         """The parts that have a result of some kind, of either model."""
@@ -183,12 +196,15 @@ def _is_study(study: Any) -> bool:
     )
 
 
-def _readable(path: Path, prompt: Prompt) -> xr.Dataset | None:
+def readable(path: Path) -> xr.Dataset | None:
+    """The Dataset of a file; None where there is no such file, or a broken one, which is computed again."""
+    if not path.exists():
+        return None
     try:
         result = load(path)
     except StoreError:
         return None
-    return result if isinstance(result, xr.Dataset) and result.attrs.get("prompt_id") == prompt.id else None
+    return result if isinstance(result, xr.Dataset) else None
 
 
 def save_result(result: xr.Dataset, path: Path) -> xr.Dataset:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from itlens.study.concept_notes import concept_notes
 from itlens.study.concept_results import sides_of
-from itlens.study.parts import layers_wanted
+from itlens.study.parts import layers_wanted, parts_of
+from itlens.study.running_notes import running_notes
 
 if TYPE_CHECKING:
     from itlens.study.comparison import Comparison
@@ -18,13 +19,16 @@ def notes_on(comparison: Comparison) -> list[str]:
     if comparison.diff is not None:
         notes += [*_empty(comparison), *_cut(comparison)]
     notes += _words(comparison) if comparison.words is not None else []
-    return notes + (concept_notes(comparison.study, comparison.concepts) if comparison.concepts is not None else [])
+    notes += concept_notes(comparison.study, comparison.concepts) if comparison.concepts is not None else []
+    return notes + running_notes(comparison)
 
 
 def _unfinished(comparison: Comparison) -> list[str]:
     study = comparison.study
     layers = 0 if comparison.words is None else comparison.words.sizes["layer"]
-    done = {"prompts": (len(comparison.base), len(comparison.prompts))}
+    done: dict[str, tuple[int, int]] = {}
+    if "attribution" in parts_of(study["identity"]):
+        done |= {"prompts": (len(comparison.base), len(comparison.prompts))}
     done |= {"layers": (layers, layers_wanted(study, "attention"))}
     wanted, found = layers_wanted(study, "mlp"), comparison.concepts or {}
     for side in sides_of(study):

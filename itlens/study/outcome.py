@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from itlens.diff import verb_changes
+from itlens.diff import top_heads, verb_changes
 from itlens.files import write_text
 from itlens.store import save
 from itlens.study.comparison import Comparison
@@ -40,7 +40,22 @@ def _tables(comparison: Comparison) -> dict[str, Any]:
         }
     for results in (comparison.concepts or {}).values():
         found |= _concepts(results)
+    found |= _running(comparison)
     return {name: result for name, result in found.items() if result is not None}
+
+
+def _running(comparison: Comparison) -> dict[str, Any]:
+    """What came of the running models."""
+    found: dict[str, Any] = {}
+    if (activation := comparison.activation) is not None:
+        found |= {"activations": activation.diff, "shift": activation.summary}
+        found |= {"shift_tests": activation.tests, "shifted_heads": activation.heads}
+    if (patching := comparison.patching) is not None:
+        found |= {"patching": patching.patched, "head_agreement": patching.agreement}
+        found |= {"top_heads": None if patching.agreement is None else top_heads(patching.agreement)}
+    if (faithful := comparison.faithfulness) is not None:
+        found |= {"faithfulness": faithful.table, "faithfulness_curves": faithful.curves}
+    return found
 
 
 def _concepts(results: ConceptResults) -> dict[str, Any]:

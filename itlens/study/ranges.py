@@ -8,7 +8,7 @@ from typing import Any
 from itlens.errors import ProbeError
 
 _LOWEST = {"levels": 1, "threshold": 0, "seed": 0, "limit": 1, "max_new_tokens": 1, "batch_size": 1}
-_LOWEST |= {"top_k": 1, "components": 1, "resamples": 0, "concept_words": 1, "labelled": 1}
+_LOWEST |= {"top_k": 1, "components": 1, "resamples": 0, "concept_words": 1, "labelled": 1, "sample": 1}
 _OPTIONAL = ("limit", "batch_size", "components")
 
 

@@ -10,7 +10,15 @@ import pandas as pd
 from itlens.diff import pairs_verdict
 from itlens.study.concept_results import ConceptResults
 from itlens.study.parts import WHICH
-from itlens.views import ConceptContent, Example, ReportContent, WordContent
+from itlens.views import (
+    ActivationContent,
+    ConceptContent,
+    Example,
+    FaithfulnessContent,
+    PatchContent,
+    ReportContent,
+    WordContent,
+)
 
 if TYPE_CHECKING:
     from itlens.study.comparison import Comparison
@@ -20,6 +28,9 @@ _TITLES = {
     "attribution": "Does tuning make the model lean on the instruction?",
     "attention": "Does tuning make attention heads relate the verbs of instructions?",
     "mlp": "Does tuning turn what feed-forward layers know toward user tasks?",
+    "activation": "Where do the tuned model's activations differ?",
+    "patching": "Which heads carry what tuning did?",
+    "faithfulness": "Are the attributions faithful to the models?",
     "several": "What did instruction tuning change?",
 }
 
@@ -28,7 +39,9 @@ def content(comparison: Comparison) -> ReportContent:
     """Everything the page needs, from the comparison's results."""
     study = comparison.study
     models = study["models"]
-    parts = {"attribution": comparison.diff, "attention": comparison.words, "mlp": comparison.concepts}
+    parts: dict[str, Any] = {"attribution": comparison.diff, "attention": comparison.words, "mlp": comparison.concepts}
+    parts |= {"activation": comparison.activation, "patching": comparison.patching}
+    parts |= {"faithfulness": comparison.faithfulness}
     held = [name for name, found in parts.items() if found is not None]
     return ReportContent(
         title=_TITLES[held[0] if len(held) == 1 else "several"],
@@ -44,6 +57,9 @@ def content(comparison: Comparison) -> ReportContent:
         created=study["created"],
         words=_words(comparison),
         concepts=[_concepts(results) for results in (comparison.concepts or {}).values()],
+        activation=_activation(comparison),
+        patching=_patching(comparison),
+        faithfulness=_faithfulness(comparison),
     )
 
 
@@ -56,6 +72,7 @@ def _compared(comparison: Comparison) -> dict[str, Any]:
         }
     if comparison.diff is not None:
         facts |= {"prompts": f"{len(comparison.base)} of {study['prompts']}"}
+    if comparison.prompts:
         facts |= {"prompt format": study["settings"]["format"]}
     if comparison.words is not None:
         settings = study["settings"]
@@ -96,6 +113,21 @@ def _concepts(results: ConceptResults) -> ConceptContent:
         shares=results.shares,
         verdict=results.answer,
     )
+
+
+def _activation(comparison: Comparison) -> ActivationContent | None:
+    found = comparison.activation
+    return None if found is None else ActivationContent(found.diff, found.summary, found.heads, found.verdict)
+
+
+def _patching(comparison: Comparison) -> PatchContent | None:
+    found = comparison.patching
+    return None if found is None else PatchContent(found.patched, found.agreement, found.verdict)
+
+
+def _faithfulness(comparison: Comparison) -> FaithfulnessContent | None:
+    found = comparison.faithfulness
+    return None if found is None else FaithfulnessContent(found.table, found.curves, found.verdict)
 
 
 def _of_heads(pairs: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,8 @@ from itlens.terminal.attribution import attribution_table, print_attribution, sa
 from itlens.terminal.comparison import print_comparison
 from itlens.terminal.concepts import concept_table, print_concepts, save_concepts
 from itlens.terminal.facts import print_facts
+from itlens.terminal.selftest import print_selftest
+from itlens.terminal.several import print_several
 from itlens.terminal.words import head_table, print_words, save_words
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "print_comparison",
     "print_concepts",
     "print_facts",
+    "print_selftest",
+    "print_several",
     "print_words",
     "save_attribution",
     "save_concepts",

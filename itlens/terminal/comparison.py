@@ -11,6 +11,7 @@ from rich.text import Text
 
 from itlens.files import visible
 from itlens.study.comparison import Comparison
+from itlens.terminal.running import print_running
 from itlens.terminal.turned import print_turned
 
 _GROUPS = {
@@ -67,6 +68,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
             console.print(table)
     if comparison.concepts:
         print_turned(comparison.concepts.values(), console)
+    print_running(comparison, console)
     for note in comparison.notes:
         console.print(visible(f"Note: {note}"), style="dim", markup=False, highlight=False)
     console.print(visible(f"Report: {comparison.report_path}"), markup=False, highlight=False, soft_wrap=True)

@@ -7,10 +7,11 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.views import theme
+from itlens.views import text, theme
+from itlens.views.head_grid import faded
 from itlens.views.numbers import number, p_value, stars
 
-_MODELS = (("base", theme.BASE, theme.BASE_BAND), ("tuned", theme.TUNED, theme.TUNED_BAND))
+_PAIR = {"base": theme.BASE, "tuned": theme.TUNED}
 _QUANTITIES = {
     "difference": "difference (tuned − base)",
     "t_paired": "paired t",
@@ -23,7 +24,8 @@ def profile(profile: xr.Dataset) -> go.Figure:
     """Share of the levelled importance that lies on the instruction, along the response, with 95 % bands.
 
     `profile` is `AttributionDiff.profile`: share, ci_low, ci_high on (model, position), position from 0 (first
-    response token) to 1 (last). Both axes are drawn in per cent.
+    response token) to 1 (last). Both axes are drawn in per cent. Any number of models, in order: profiles of several
+    comparisons joined on their axis model.
     """
     _require(profile, ("share",), ("model", "position"), "views.profile", "AttributionDiff.profile")
     fig = theme.figure(
@@ -33,10 +35,11 @@ def profile(profile: xr.Dataset) -> go.Figure:
         yaxis={"title": {"text": "importance on the instruction (%)"}, "rangemode": "tozero"},
         hovermode="x unified",
     )
-    present = {str(name) for name in profile["model"].values}
-    for name, color, band in _MODELS:
-        if name in present:
-            fig.add_traces(_curve(profile.sel(model=name), name, color, band))
+    labels = [str(name) for name in profile["model"].values]
+    of_pair = set(labels) <= set(_PAIR)
+    colors = [_PAIR[name] for name in labels] if of_pair else theme.model_colors(len(labels))
+    for name, color in zip(labels, colors, strict=True):
+        fig.add_traces(_curve(profile.sel(model=name), text.plotly(name), color, faded(color)))
     return fig
 
 

@@ -11,7 +11,7 @@ from itlens.views.angle_chart import angles
 from itlens.views.concept_columns import LAYERS, SHARES, has_floor, layer_rows, usual_size
 from itlens.views.report_concept_words import cards, changed
 from itlens.views.report_content import ConceptContent, ReportContent
-from itlens.views.report_layout import card, figure, nothing, scroll, section, side_heading
+from itlens.views.report_layout import answer, card, figure, nothing, scroll, section, side_heading
 from itlens.views.report_tables import facts, table
 from itlens.views.share_bars import shares
 
@@ -38,14 +38,9 @@ def _turned(content: ReportContent) -> str:
         "by more than that; hollow marks are within the noise."
     )
     body = "".join(
-        side_heading(part.side) + _answer(part, content.verdict) + _angles(part) for part in content.concepts
+        side_heading(part.side) + answer(part.verdict, content.verdict) + _angles(part) for part in content.concepts
     )
     return section("turned", intro) + body
-
-
-def _answer(part: ConceptContent, verdict: str) -> str:
-    """The side's own answer, unless it stands at the top of the page."""
-    return f'<p class="answer">{text.html(part.verdict)}</p>' if part.verdict not in verdict else ""
 
 
 def _angles(part: ConceptContent) -> str:

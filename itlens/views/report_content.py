@@ -11,6 +11,7 @@ import xarray as xr
 
 from itlens.errors import ResultError
 from itlens.prompts import Prompt
+from itlens.views.running_content import ActivationContent, FaithfulnessContent, PatchContent, checked
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class ReportContent:
     title: the page's heading. base, tuned: the models' names. verdict: one or two sentences. diff: an AttributionDiff
     (prompts, groups, equal_length, regression, sensitivity, profile, ratings; each may be None), or None without
     attribution. words: the attention part, or None. concepts: the feed-forward part, one for each kind of neuron
-    vectors. compared: facts ("precision": "float32"). examples: a few prompts, shown side by side. parameters: of the
-    run; levels, threshold and p are also those of the token views, and mark the default in the sensitivity map.
-    versions: of the packages. notes: warnings, shown at the top. created: when, as it is to be printed.
+    vectors. activation, patching, faithfulness: of the running models, each or None. compared: facts ("precision":
+    "float32"). examples: a few prompts, shown side by side. parameters: of the run; levels, threshold and p are also
+    those of the token views, and mark the default in the sensitivity map. versions: of the packages. notes: warnings,
+    shown at the top. created: when, as it is to be printed.
     """
 
     title: str
@@ -86,6 +88,9 @@ class ReportContent:
     created: str = ""
     words: WordContent | None = None
     concepts: Sequence[ConceptContent] = ()
+    activation: ActivationContent | None = None
+    patching: PatchContent | None = None
+    faithfulness: FaithfulnessContent | None = None
 
 
 def as_content(content: object) -> ReportContent:
@@ -107,10 +112,12 @@ def as_content(content: object) -> ReportContent:
 
 def _with_something(content: ReportContent) -> ReportContent:
     listed = _listed(content)
-    if content.diff is None and content.words is None and not listed:
+    running = [checked(name, getattr(content, name)) for name in ("activation", "patching", "faithfulness")]
+    if content.diff is None and content.words is None and not listed and not any(running):
         raise ResultError(
-            "views.report got none of diff, words and concepts: give an AttributionDiff as diff, a WordContent as "
-            "words, a list of ConceptContent as concepts, or several of them."
+            "views.report got none of diff, words, concepts, activation, patching and faithfulness: give an "
+            "AttributionDiff as diff, a WordContent as words, a list of ConceptContent as concepts, an "
+            "ActivationContent, a PatchContent or a FaithfulnessContent, or several of them."
         )
     if content.words is not None and not isinstance(content.words, WordContent):
         raise ResultError(f"views.report got a {type(content.words).__name__} as words: pass a views.WordContent.")

@@ -11,7 +11,18 @@ from itlens.views import text
 from itlens.views.numbers import interval, is_number, number, p_value, percent, percent_range, whole
 from itlens.views.report_concept_hero import concept_figures
 from itlens.views.report_content import ReportContent
-from itlens.views.report_layout import ALWAYS, ATTENTION, ATTRIBUTION, CONCEPTS, SIDES, Card
+from itlens.views.report_layout import (
+    ACTIVATION,
+    ALWAYS,
+    ATTENTION,
+    ATTRIBUTION,
+    CONCEPTS,
+    FAITHFULNESS,
+    PATCHING,
+    SIDES,
+    Card,
+)
+from itlens.views.report_running_hero import activation_cards, faithful_cards, patch_cards
 from itlens.views.report_tables import filled
 
 
@@ -19,6 +30,8 @@ def hero(content: ReportContent) -> str:
     """Title, the verdict, the figures of each finding, and the way to the sections."""
     sections = (ATTRIBUTION if content.diff is not None else {}) | (ATTENTION if content.words is not None else {})
     sections |= CONCEPTS if content.concepts else {}
+    for part, headings in zip(_running(content), (ACTIVATION, PATCHING, FAITHFULNESS), strict=True):
+        sections |= headings if part is not None else {}
     links = "".join(f'<a href="#{anchor}">{words}</a>' for anchor, words in (sections | ALWAYS).items())
     return (
         f'<section class="hero"><h1>{text.html(content.title)}</h1>'
@@ -28,13 +41,21 @@ def hero(content: ReportContent) -> str:
 
 
 def _verdict(content: ReportContent) -> str:
-    """The answers; those about attention and concepts, where they end the verdict, as paragraphs of their own."""
-    own = [content.words.verdict] if content.words is not None else []
+    """The answers; those about parts with an answer of their own, where they end the verdict, as paragraphs."""
+    parts = [("", content.words), *(("", part) for part in content.concepts)]
+    parts += zip(("Activations: ", "Patching: ", "Faithfulness: "), _running(content), strict=True)
     rest, last = content.verdict, list[str]()
-    for answer in reversed([*own, *(part.verdict for part in content.concepts)]):
-        if answer and rest.endswith(answer):
-            rest, last = rest.removesuffix(answer).strip(), [answer, *last]
+    for name, part in reversed(parts):
+        own = "" if part is None else part.verdict
+        for answer in (name + own, own):  # a study says before an answer what it is about
+            if own and rest.endswith(answer):
+                rest, last = rest.removesuffix(answer).strip(), [answer, *last]
+                break
     return "".join(f'<p class="verdict">{text.html(part)}</p>' for part in [rest, *last] if part)
+
+
+def _running(content: ReportContent) -> tuple[Any, Any, Any]:
+    return content.activation, content.patching, content.faithfulness
 
 
 def _figures(content: ReportContent) -> str:
@@ -48,6 +69,12 @@ def _figures(content: ReportContent) -> str:
     for part in content.concepts:
         heading = text.html(SIDES.get(part.side, part.side))
         rows[f"Feed-forward. {heading}"] = _cards(concept_figures(part))
+    if content.activation is not None:
+        rows["Activations, on the same words"] = _cards(activation_cards(content.activation))
+    if content.patching is not None:
+        rows["Patching: what carries it"] = _cards(patch_cards(content.patching))
+    if content.faithfulness is not None:
+        rows["Faithfulness of the attributions"] = _cards(faithful_cards(content.faithfulness))
     if len(rows) == 1:
         return next(iter(rows.values()))
     return "".join(f'<p class="which">{heading}</p>{row}' for heading, row in rows.items())

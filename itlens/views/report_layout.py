@@ -25,8 +25,11 @@ CONCEPTS = {
     "changed": "Concepts gained and lost",
     "cards": "Concepts in words",
 }
+ACTIVATION = {"activations": "While reading the same words"}
+PATCHING = {"patching": "Which parts carry it"}
+FAITHFULNESS = {"faithfulness": "Can the attributions be believed?"}
 ALWAYS = {"methods": "What the words mean", "run": "What was run"}
-_HEADINGS = ATTRIBUTION | ATTENTION | CONCEPTS | ALWAYS
+_HEADINGS = ATTRIBUTION | ATTENTION | CONCEPTS | ACTIVATION | PATCHING | FAITHFULNESS | ALWAYS
 SIDES = {
     "value": "Value vectors: what neurons write",
     "key": "Key vectors: what neurons look for",
@@ -45,6 +48,11 @@ def side_heading(side: str) -> str:
     return f'<h3 class="vectors">{text.html(SIDES.get(side, side))}</h3>'
 
 
+def answer(own: str, verdict: str) -> str:
+    """A part's own answer, unless it stands at the top of the page."""
+    return f'<p class="answer">{text.html(own)}</p>' if own and own not in verdict else ""
+
+
 def figure(fig: go.Figure, height: int | None = None, *, wide: bool = False) -> str:
     """A figure with its title as a heading of the page: plotly does not wrap titles, and narrow screens cut them.
 
@@ -54,7 +62,8 @@ def figure(fig: go.Figure, height: int | None = None, *, wide: bool = False) -> 
     bare = go.Figure(fig).update_layout(title={"text": "", "subtitle": {"text": ""}})
     bare.update_layout(margin={"t": 34, "l": 50, "b": 50}, height=height or fig.layout.height)
     data = text.json_in_script(bare.to_json())
-    kind, tall = "itlens-figure wide" if wide else "itlens-figure", f"height:{bare.layout.height}px"
+    size = " panels" if wide and "xaxis2" in bare.layout else " wide" if wide else ""
+    kind, tall = f"itlens-figure{size}", f"height:{bare.layout.height}px"
     drawing = (
         f'<div class="{kind}" role="img" aria-label="{title}" style="{tall}">'
         f'<script type="application/json">{data}</script></div>'
@@ -63,8 +72,9 @@ def figure(fig: go.Figure, height: int | None = None, *, wide: bool = False) -> 
 
 
 def card(heading: str, sub: str, body: str) -> str:
-    """A card with its heading, a line below it (both HTML), and its body."""
-    return f'<div class="card"><h3>{heading}</h3>{f"<p class=sub>{sub}</p>" if sub else ""}{body}</div>'
+    """A card with its heading, a line below it (both HTML; each may be ""), and its body."""
+    above = f"<h3>{heading}</h3>" if heading else ""
+    return f'<div class="card">{above}{f"<p class=sub>{sub}</p>" if sub else ""}{body}</div>'
 
 
 def scroll(body: str) -> str:

@@ -2,8 +2,9 @@
 
 The sections follow a reader's questions. Of attribution: for which prompts, along the response, would it hold under
 other choices, what does it look like on single prompts. Of attention: which verbs, which heads, which words. Of
-concepts: how far they turned, what they are about, which are new, how they read. Then: what do the words mean, what was
-run. A report has the sections of what was measured.
+concepts: how far they turned, what they are about, which are new, how they read. Of the running models: where they
+differ, which parts carry it, whether attributions can be believed. Then: what do the words mean, what was run. A
+report has the sections of what was measured.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from functools import cached_property
 from typing import Any
 
 from itlens.views import page, text
+from itlens.views.report_causes import faithful_section, patch_section
 from itlens.views.report_concepts import concept_sections
 from itlens.views.report_content import ReportContent, as_content
 from itlens.views.report_hero import hero
 from itlens.views.report_layout import section
 from itlens.views.report_parts import attribution, notes, run, summary
+from itlens.views.report_running import activation_section
 from itlens.views.report_terms import terms
 from itlens.views.report_words import attention
 
@@ -41,6 +44,9 @@ class Report:
                 attribution(content),
                 attention(content),
                 concept_sections(content),
+                activation_section(content),
+                patch_section(content),
+                faithful_section(content),
                 section("methods"),
                 terms(content),
                 run(content),

@@ -11,6 +11,7 @@ from itlens.views.report_concepts import concept_facts
 from itlens.views.report_content import Example, ReportContent, settings
 from itlens.views.report_hero import group_rows
 from itlens.views.report_layout import card, figure, nothing, scroll, section, side_heading
+from itlens.views.report_running_terms import running_facts, running_summary
 from itlens.views.report_tables import GROUPS, PROMPTS, REGRESSION, any_table, facts, filled, table
 from itlens.views.report_words import word_facts
 from itlens.views.token_view import token_pair
@@ -122,6 +123,7 @@ def run(content: ReportContent) -> str:
     if content.words is not None:
         parts.append(word_facts(content.words))
     parts += [concept_facts(part) for part in content.concepts]
+    parts.append(running_facts(content))
     if (prompts := filled(content.diff, "prompts")) is not None:
         parts.append(
             f'<details class="card"><summary>All {whole(len(prompts))} prompts (click a heading to sort)</summary>'
@@ -140,6 +142,7 @@ def summary(content: ReportContent) -> str:
         rows += table(group_rows(content.words.diff), VERB_GROUPS)
     for part in content.concepts:
         rows += side_heading(part.side) + table(layer_rows(part.turned, usual_size(part.turned)), LAYERS)
+    rows += running_summary(content)
     return (
         f"<div><h3>{text.html(content.title)}</h3><p>{text.html(content.verdict)}</p>{rows}"
         "<p><i>Summary. The whole page, with figures and tables, is in <code>.html</code>.</i></p></div>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itlens.views import text
 from itlens.views.report_content import ReportContent, settings
+from itlens.views.report_running_terms import running_terms
 
 _SOURCE = "After Wu et al., From Language Modeling to Instruction Following, NAACL 2024 (arXiv 2310.00492)."
 _ATTRIBUTION_LIMIT = (
@@ -22,9 +23,12 @@ def terms(content: ReportContent) -> str:
         found |= _attention(attrs.get("top_k", 100), attrs.get("deviations", 1.96), attrs.get("min_dims", 2))
     if content.concepts:
         found |= _concepts()
+    found |= running_terms(content)
     body = "".join(f"<div><h3>{text.html(name)}</h3><p>{text.html(words)}</p></div>" for name, words in found.items())
-    source = _SOURCE + (_ATTRIBUTION_LIMIT if content.diff is not None else "")
-    return f'<div class="card"><div class="terms">{body}</div><p class="sub source">{text.html(source)}</p></div>'
+    of_paper = content.diff is not None or content.words is not None or bool(content.concepts)
+    source = (_SOURCE if of_paper else "") + (_ATTRIBUTION_LIMIT if content.diff is not None else "")
+    said = f'<p class="sub source">{text.html(source)}</p>' if source else ""
+    return f'<div class="card"><div class="terms">{body}</div>{said}</div>'
 
 
 def _attribution(levels: int, threshold: int, p: float) -> dict[str, str]:

@@ -19,7 +19,8 @@ NEGATIVE = "#8e44ad"  # negative attribution in token views, where blue and verm
 SIZES = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")
 LEVELS = {"phonology": "#5b3fa8", "morphology": "#b77fc9", "syntax": "#0f8f72", "semantics": "#e3c44b"}
 NO_LEVEL = "#c6cbd2"
-BASE_BAND, TUNED_BAND = "rgba(213,94,0,0.18)", "rgba(36,121,194,0.18)"
+_BETWEEN = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")  # models of a series between the first and the last
+TUNED_BAND = "rgba(36,121,194,0.18)"
 DIVERGING = [[0.0, "#b34700"], [0.25, "#ee9b62"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]
 SIGNED = [[0.0, "#6c3483"], [0.25, "#b98bcc"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]
 SEQUENTIAL = [[0.0, "#f3f3f1"], [0.5, "#78b0e0"], [1.0, "#0d3f70"]]
@@ -44,6 +45,12 @@ def figure(title: str, *, subtitle: str = "", height: int = 420, **layout: Any) 
     if subtitle:
         heading["subtitle"] = {"text": subtitle, "font": {"size": 12.5}}
     return go.Figure(layout={"template": _template(), "title": heading, "height": height, **layout})
+
+
+def model_colors(count: int) -> list[str]:
+    """Colours of so many models in order: the first is the base, the last the tuned one."""
+    between = [_BETWEEN[place % len(_BETWEEN)] for place in range(count - 2)]
+    return [BASE, *between, TUNED][:count]
 
 
 def _template() -> go.layout.Template:

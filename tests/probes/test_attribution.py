@@ -9,8 +9,8 @@ import torch
 import itlens
 from itlens.models import load_model, source_of
 from itlens.probes.attribution import attribute
-from itlens.probes.jacobian import Task, read_embeddings, target_logits
-from itlens.probes.scores import scores_of
+from itlens.probes.gradient.jacobian import Task, read_embeddings, target_logits
+from itlens.probes.gradient.scores import scores_of
 from itlens.tokenization import encode
 from tests.probes.reference import per_token_scores
 from tests.tiny import ARCHITECTURES, tiny_hf_model, tiny_tokenizer

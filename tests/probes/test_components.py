@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from itlens.probes import components
-from itlens.probes.components import CentredRows, principal_components
+from itlens.probes.concepts import components
+from itlens.probes.concepts.components import CentredRows, principal_components
 
 
 def spread(kind: str, rows: int = 900, width: int = 400) -> torch.Tensor:

@@ -14,9 +14,10 @@ import xarray as xr
 import itlens
 from itlens import Vocabulary
 from itlens.errors import ModelError, ProbeError
-from itlens.probes import noise_floor, word_rows
+from itlens.probes.concepts import noise_floor
+from itlens.probes.concepts.mlp_rows import component_count
 from itlens.probes.mlp import join_mlp_layers, mlp_layers
-from itlens.probes.mlp_rows import component_count
+from itlens.probes.words import word_rows
 from itlens.weights import AttentionWeights, MlpWeights, ModelWeights
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS

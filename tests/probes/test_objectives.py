@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from itlens.probes.objectives import objective_function
+from itlens.probes.gradient.objectives import objective_function
 
 
 def gradient(name: str, dtype: torch.dtype, margin: float) -> torch.Tensor:

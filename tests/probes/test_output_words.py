@@ -12,7 +12,7 @@ import torch
 import itlens
 from itlens import Vocabulary
 from itlens.errors import ProbeError
-from itlens.probes import word_rows
+from itlens.probes.words import word_rows
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS
 from tests.tiny import tiny_hf_model, tiny_tokenizer

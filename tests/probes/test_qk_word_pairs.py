@@ -15,11 +15,11 @@ import torch
 import itlens
 from itlens import Vocabulary, WordVectors
 from itlens.errors import ItlensError, ProbeError
-from itlens.probes import word_rows
 from itlens.probes.attention import join_layers, qk_layers
-from itlens.probes.qk_search import Search
-from itlens.probes.relatedness import Relatedness
-from itlens.probes.top_words import TopWords, largest
+from itlens.probes.words import word_rows
+from itlens.probes.words.qk_search import Search
+from itlens.probes.words.relatedness import Relatedness
+from itlens.probes.words.top_words import TopWords, largest
 from itlens.weights import AttentionWeights, MlpWeights, ModelWeights, weights_of
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS

@@ -11,11 +11,11 @@ import torch
 
 import itlens
 from itlens import Vocabulary, WordVectors
-from itlens.probes import word_rows
-from itlens.probes.concept_words import UnitWords
-from itlens.probes.shared_vectors import Sharing, shared_vectors
-from itlens.probes.top_words import TopWords
-from itlens.probes.word_rows import WordRows, known_tokens
+from itlens.probes.concepts.concept_words import UnitWords
+from itlens.probes.words import word_rows
+from itlens.probes.words.shared_vectors import Sharing, shared_vectors
+from itlens.probes.words.top_words import TopWords
+from itlens.probes.words.word_rows import WordRows, known_tokens
 from itlens.vocabulary import WordTokens
 from itlens.weights import ModelWeights
 from tests.probes import word_reference as reference

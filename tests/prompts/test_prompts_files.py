@@ -60,7 +60,7 @@ def test_bom_crlf_blank_lines_and_unusual_separators_are_tolerated(tmp_path: Pat
         (" \n\r\n", "set.jsonl is empty"),
         (b"\xef\xbb\xbf", "set.jsonl is empty"),
         (b'{"prompt": "a"}\n{"prompt": "\xff"}', r"line 2: byte 0xff is not UTF-8"),
-        (gzip.compress(b"x"), "is a binary file|is not UTF-8"),
+        (gzip.compress(b"x", mtime=0), "is a binary file|is not UTF-8"),
         ("text".encode("utf-16"), "not UTF-8|binary file"),
         (b"PK\0\0", "is a binary file"),
         ('{"prompt": "a"}\n{"prompt": "b"', r"line 2: broken JSON \(.* at column \d+\); each line must be one object"),

@@ -17,6 +17,7 @@ import itlens
 from itlens.models import pair as pair_module
 from itlens.study import Comparison, attention_runs, attribution_runs, open_comparison
 from tests.study.runs import NEW_TOKENS, copied, result_files, same_results, same_tables, six_prompts
+from tests.study.word_runs import vectors, vocabulary
 from tests.tiny import tiny_folder, tiny_tokenizer
 
 CHAT = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[assistant]"
@@ -122,9 +123,12 @@ def test_one_model_is_in_memory_at_a_time(
 
     monkeypatch.setattr(attribution_runs, "attribute", checked_attribute)
     monkeypatch.setattr(attention_runs, "qk_layers", checked_layers)
-    itlens.compare(*pair_folders, six_prompts()[:2], out=tmp_path / "run", max_new_tokens=2)
+    words: dict[str, Any] = {"vocabulary": vocabulary(), "vectors": vectors(), "top_k": 5}
+    probes = ["attribution", "attention", "activation", "patching"]
+    itlens.compare(*pair_folders, six_prompts()[:2], probes, tmp_path / "run", max_new_tokens=2, **words)
     gc.collect()
-    assert alive == [0, 0] and [ref() for ref in held] == [None, None] and probed == [0, 1, 0, 1]
+    # base and tuned for what is read off one, then base, tuned and base again for what needs both: each one alone
+    assert alive == [0] * 5 and [ref() for ref in held] == [None] * 5 and probed == [0, 1, 0, 1]
 
 
 def test_chat_uses_the_template_of_the_tuned_tokenizer_for_both(tmp_path: Path) -> None:

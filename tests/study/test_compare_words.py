@@ -288,7 +288,7 @@ def test_a_vocabulary_that_only_one_of_two_knows(pair_folders: Folders, tmp_path
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no such probe": (
         {"probes": "attenton"},
-        "Unknown probe 'attenton'; known are attribution, attention, mlp and all",
+        "Unknown probe 'attenton'; known are attribution, attention, mlp, activation, patching, faithfulness and all",
     ),
     "no such file": ({"vocabulary": "no-such.txt"}, "no-such.txt"),
     "no such vectors": ({"vectors": "no-such.npz"}, "no-such.npz"),

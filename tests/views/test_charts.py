@@ -45,6 +45,10 @@ def test_profile_is_in_per_cent_with_a_band_per_model() -> None:
     assert np.allclose(fig.data[1].y, 100 * ds.share.sel(model="base"))
     assert np.allclose(fig.data[3].x, 100 * ds.position)
     assert [trace.line.color for trace in fig.data[1::2]] == [theme.BASE, theme.TUNED]
+    three = xr.concat([ds, ds.sel(model=["tuned"]).assign_coords(model=["<b>dpo</b>"])], dim="model")
+    lines = [t for t in views.profile(three).data if t.mode == "lines+markers"]
+    assert [line.name for line in lines] == ["base", "tuned", "&lt;b&gt;dpo&lt;/b&gt;"]
+    assert [line.line.color for line in lines] == theme.model_colors(3)
     only = views.profile(ds.sel(model=["tuned"])[["share"]])
     assert [trace.name for trace in only.data] == ["tuned"]
 

@@ -221,7 +221,7 @@ def test_everything_from_outside_is_escaped() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"concepts": ()}, "none of diff, words and concepts"),
+        ({"concepts": ()}, "none of diff, words, concepts"),
         ({"concepts": VALUE}, r"got a ConceptContent as concepts: pass a list of views\.ConceptContent"),
         ({"concepts": [pd.DataFrame()]}, r"got a DataFrame among concepts: pass a list"),
         ({"concepts": [VALUE, VALUE]}, "got value concepts twice"),

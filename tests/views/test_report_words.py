@@ -153,9 +153,9 @@ def test_a_notebook_gets_both_tables() -> None:
 
 
 def test_a_report_of_nothing_or_of_something_else_is_refused() -> None:
-    with pytest.raises(ResultError, match="none of diff, words and concepts"):
+    with pytest.raises(ResultError, match="none of diff, words, concepts"):
         views.report(only_words(words=None, verdict="v"))
-    with pytest.raises(ResultError, match="none of diff, words and concepts"):
+    with pytest.raises(ResultError, match="none of diff, words, concepts"):
         views.report({"title": "t", "base": "b", "tuned": "t", "verdict": "v"})
     with pytest.raises(ResultError, match=r"got a DataFrame as words: pass a views\.WordContent"):
         views.report({"title": "t", "base": "b", "tuned": "t", "verdict": "v", "words": pd.DataFrame()})

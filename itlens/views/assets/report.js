@@ -10,17 +10,18 @@
   const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
   const variable = (name) => getComputedStyle(root).getPropertyValue(name).trim();
 
-  function colors() {
+  function colors(figure) {
     const text = variable("--soft"), grid = variable("--grid");
     const axis = { gridcolor: grid, linecolor: grid, zerolinecolor: grid };
     const change = { "font.color": text, "hoverlabel.bgcolor": variable("--card"), "hoverlabel.bordercolor": grid, "hoverlabel.font.color": variable("--text") };
-    for (const name of ["xaxis", "yaxis"]) for (const key in axis) change[`${name}.${key}`] = axis[key];
+    const axes = Object.keys(figure.layout).filter((name) => /^[xy]axis\d*$/.test(name));
+    for (const name of axes) for (const key in axis) change[`${name}.${key}`] = axis[key];
     return change;
   }
 
   function paint() {
-    const change = colors();
     for (const figure of figures) {
+      const change = colors(figure);
       const outlines = {};
       (figure.layout.shapes ?? []).forEach((shape, i) => { if (shape.name === "default") outlines[`shapes[${i}].line.color`] = variable("--text"); });
       Plotly.relayout(figure, { ...change, ...outlines });
@@ -86,7 +87,13 @@
     root.dataset.theme = isDark() ? "light" : "dark";
     paint();
   });
+  // figures of several panels are drawn as wide as they must be, and the style sheet makes them smaller on paper
+  const panels = figures.filter((figure) => figure.classList.contains("panels"));
+  const drawn = (width) => panels.forEach((figure) => {
+    figure.style.width = width ? `${width}px` : "";
+    Plotly.relayout(figure, width ? { width } : { autosize: true });  // at once, which Plotly.Plots.resize is not
+  });
   let before;
-  addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; paint(); });
-  addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; paint(); });
+  addEventListener("beforeprint", () => { before = root.dataset.theme; root.dataset.theme = "light"; paint(); drawn(800); });
+  addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; paint(); drawn(0); });
 })();

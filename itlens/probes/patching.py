@@ -1,0 +1,214 @@
+"""Cross-model patching: how much of what tuning did does each part of the model carry?
+
+1. The DONOR reads every prompt with its response; its activations at one kind of hook point go to disk.
+2. The RECEIVER reads the same tokens with ONE part replaced by the donor's, for every part: effect = m(patched) -
+   m(receiver) of the metric m, and recovered = sum of effects over prompts / sum of (m(donor) - m(receiver)).
+3. First-order estimates of the same effects from one pass backward (`patch_estimate`), and how they rank beside them.
+4. The best parts together, against random ones (`patch_curve`).
+Patching between runs: Vig et al. 2020, Meng et al. 2022; between models: Prakash et al. 2024 (CMAP); attribution
+patching: Nanda 2023. An effect is what the part does in an otherwise untuned (or tuned) model; effects of parts that
+work together need not add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from itlens.errors import ProbeError
+from itlens.probes.grid import whole_number
+from itlens.probes.patches.cache import DiskArrays, disk_arrays
+from itlens.probes.patches.curve import curve as joint_curve
+from itlens.probes.patches.curve import halves, order_of, sets_of
+from itlens.probes.patches.donor import donor_side, saved_activations
+from itlens.probes.patches.estimate import estimated_effects
+from itlens.probes.patches.head_weights import HeadWeightPatches, heads_apart
+from itlens.probes.patches.metrics import Metric, metric_of, refuse_no_instruction
+from itlens.probes.patches.parts import Parts, places_of, refuse_unknown_parts
+from itlens.probes.patches.result import Effects, dataset
+from itlens.probes.patches.runs import ActivationPatches, Receiver
+from itlens.probes.patches.weights import WeightPatches
+from itlens.probes.running.forced import left_out_attrs
+from itlens.probes.running.pair_inputs import as_pair, asked_sides, forced_pair, refuse_foreign_tokens
+from itlens.progress import late_bar
+from itlens.recovery import gap_of
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is done with each part, and how much of it."""
+
+    exact: bool
+    estimate: bool
+    curve: bool
+    controls: int
+    seed: int
+
+
+def patch(
+    pair: Any,
+    prompts: Any,
+    *,
+    what: Any = "head",
+    direction: Any = "tuned->base",
+    metric: Any = "logprob",
+    responses: Any = "tuned",
+    positions: Any = "all",
+    unit: Any = "head",
+    layers: Any = None,
+    heads: Any = None,
+    exact: bool = True,
+    estimate: bool = True,
+    curve: bool = True,
+    controls: Any = 20,
+    batch_size: Any = None,
+    format: Any = "raw",
+    max_new_tokens: Any = 64,
+    prepend_bos: bool | None = None,
+    cache: Any = None,
+    seed: Any = 0,
+    progress: Any = True,
+) -> xr.Dataset:
+    """Put parts of one model of a pair into the other, and measure how far it behaves like the first.
+
+    pair: a `ModelPair` or (base, tuned), one model loaded at a time. prompts: `Prompt` objects, or a list of `Forced`.
+    what: "head" (`hook_z` of one head; the receiver's own W_O reads it), "mlp" (`hook_mlp_out` of a layer), "resid"
+    (`hook_resid_post`), or "weights", of unit= "head" (W_Q, W_O, b_Q and, where each head has its own, W_K, W_V, b_K,
+    b_V), "group" (all heads of a key-value head, with its W_K, W_V), "mlp" or "layer" (the whole block). direction:
+    "tuned->base" puts the tuned model's parts into the base, "base->tuned" the other way. metric: "logprob" (mean
+    log-probability of the response, nats), "importance" (the instruction's importance score; a whole attribution for
+    every part and prompt), or f(logits (batch, target, vocabulary), one: Forced) -> (batch,) tensor. responses: whose
+    greedy response is scored, "tuned" or "base", or "given" (the prompts' own). positions: "all", "targets" (the
+    places that predict the response), a class of tokens or several ("first", "template", "instruction", "context",
+    "prompt", "response"), or whole numbers. layers, heads: which parts (None: all; heads are groups for unit="group").
+    exact, estimate, curve: what to compute; the curve is ordered by exact effects where there are any. controls: random
+    orders beside the curve. batch_size: patched rows at a time; default by memory. format: see `format_prompts`. cache:
+    a folder for the donor's activations; default the system's. progress: a bar, none, or a function of (done, all).
+
+    Returns, on (layer, head), (layer, key_value_head) or (layer): recovered with recovered_low, recovered_high (95 %
+    bootstrap over prompts of the ratio of sums), t, p, p_bh (paired t over prompts of the effects; Benjamini-Hochberg
+    over the parts), estimated (recovered, by the estimate); with prompt in front: effect and estimated_effect (the
+    metric's unit); on prompt: donor, receiver (the metric of each alone); rank_correlation, _low, _high (Spearman of
+    estimated and exact, bootstrap over parts); on count and alone, the curve (`patch_curve.curve`); on rank, the parts
+    as it takes them: order_layer, order_head; judged(prompt). attrs["note"] says what could not be had, and why:
+    without a gap between the models beyond chance every fraction is NaN.
+
+    Patching everything gives the donor's output only where what lies behind is the same: W_O (and the norm after
+    attention) for "head", final norm and unembedding for all but "weights" of these.
+
+    Raises ProbeError (unknown options, positions outside a prompt), PairError (models whose heads do not align: each
+    difference by name), PromptError.
+    """
+    refuse_unknown_parts(what, unit, positions)
+    sides, scored = asked_sides(direction, responses), metric_of(metric)
+    if what == "resid" and scored.of_logits is None and positions == "all":
+        raise ProbeError(
+            'what="resid" at all positions cuts every path from the prompt, so no importance is left to attribute; '
+            'give positions= or what="weights".'
+        )
+    plan = _plan(what, scored, exact, estimate, curve, controls, seed)
+    rows = None if batch_size is None else whole_number("batch_size", batch_size, 1)
+    tokens = whole_number("max_new_tokens", max_new_tokens, 1)
+    both = as_pair(pair)
+    both.check()
+    with late_bar("patching", show=progress is True) as bar, disk_arrays(cache) as folder:
+        read = forced_pair(
+            both, prompts, responses, sides, format=format, max_new_tokens=tokens, prepend_bos=prepend_bos,
+            progress=progress is True,
+        )  # fmt: skip
+        if scored.of_logits is None:
+            refuse_no_instruction(read)
+        places = places_of(read, positions)
+        donated = donor_side(getattr(both, sides.donor), read, places, scored, folder, what, unit, layers, heads)
+        receiver = Receiver(getattr(both, sides.receiver), read, scored, rows, folder if what == "weights" else None)
+        refuse_foreign_tokens(read, receiver.model)
+        tell = progress if callable(progress) else bar
+        effects = _effects(receiver, donated.parts, places, folder, donated.values, plan, tell)
+        attrs = sides.attrs(donated.attrs, receiver.model) | {"unit_of_effect": scored.unit, "metric": scored.name}
+    asked = {"what": what, "unit": donated.parts.unit, "direction": direction, "responses": responses}
+    how = {"positions": str(positions), "format": format, "controls": plan.controls, "seed": plan.seed}
+    return dataset(effects, attrs | asked | how | left_out_attrs(read))
+
+
+def _plan(what: str, metric: Metric, exact: bool, estimate: bool, curve: bool, controls: Any, seed: Any) -> _Plan:
+    estimate = estimate and what != "weights" and metric.of_logits is not None
+    if not exact and not estimate:
+        raise ProbeError(
+            "Nothing is left to compute: exact=False needs an estimate, which there is for activations and metrics "
+            "that are functions of the logits only."
+        )
+    number = 0 if controls == 0 else whole_number("controls", controls, 1)
+    return _Plan(exact, estimate, curve and what != "resid", number, whole_number("seed", seed, 0))
+
+
+def _effects(
+    receiver: Receiver,
+    parts: Parts,
+    places: list[np.ndarray],
+    folder: DiskArrays,
+    donor: np.ndarray,
+    plan: _Plan,
+    tell: Any,
+) -> Effects:
+    """All that is measured on the receiver; see the module."""
+    patched = _patches(receiver, parts, places, folder)
+    listed, numbers = parts.listed(), list(range(len(receiver.prompts)))
+    judging = halves(len(numbers), plan.seed)
+    shown = _Shown(tell, _work(plan, parts, len(numbers), judging[1].size))
+    effect = np.full((len(numbers), len(listed)), np.nan)
+    guessed, own = effect.copy(), np.full(len(numbers), np.nan)
+    for number in numbers if plan.estimate else []:
+        one, given = receiver.prompts[number], saved_activations(folder)(number)
+        guessed[number], own[number] = estimated_effects(
+            receiver.model, one, receiver.metric, parts, places[number], given
+        )
+        shown(1)
+    if plan.exact:
+        values = patched(numbers, [[part] for part in listed], shown)
+        own = np.array([receiver.own(number) for number in numbers])
+        effect = values - own[:, None]
+    gap = gap_of(donor, own)
+    found = Effects(receiver.prompts, parts, donor, own, gap, effect, guessed, plan.exact, plan.estimate, plan.seed)
+    if plan.curve:
+        _add_curve(found, patched, judging, plan, shown)
+    return found
+
+
+def _patches(receiver: Receiver, parts: Parts, places: list[np.ndarray], folder: DiskArrays) -> Any:
+    if parts.what == "weights":
+        batched = receiver.metric.of_logits is not None and heads_apart(receiver.model, parts)
+        return (HeadWeightPatches if batched else WeightPatches)(receiver, parts, folder)
+    return ActivationPatches(receiver, parts, places, saved_activations(folder))
+
+
+def _add_curve(found: Effects, patched: Any, judging: tuple[np.ndarray, np.ndarray], plan: _Plan, shown: Any) -> None:
+    choosing, judged = judging
+    by = found.effect if plan.exact else found.estimated
+    found.order = order_of(by[choosing], found.gap.values[choosing])
+    sets = sets_of(found.parts.listed(), found.order, plan.controls, plan.seed)
+    joint = patched(judged.tolist(), sets, shown) - found.receiver[judged, None]
+    gap = gap_of(found.donor[judged], found.receiver[judged])
+    found.judged = judged
+    found.curve = joint_curve(joint, gap, len(found.parts.listed()), plan.controls, seed=plan.seed)
+    found.curve_note = gap.note
+
+
+def _work(plan: _Plan, parts: Parts, prompts: int, judged: int) -> int:
+    """Rows that will be run, for the bar."""
+    listed = parts.listed()
+    joint = len(sets_of(listed, np.arange(len(listed)), plan.controls, 0)) * judged if plan.curve else 0
+    return prompts * (plan.estimate + len(listed) * plan.exact) + joint
+
+
+class _Shown:
+    """Counts what is done, for a function of (done, all)."""
+
+    def __init__(self, tell: Any, everything: int) -> None:
+        self._tell, self._all, self._done = tell, everything, 0
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        self._tell(self._done, self._all)

@@ -1,0 +1,141 @@
+"""The figures of running models in a reader's browser: drawn, silent, offline, and deaf to mark-up in names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from itlens import views
+from itlens.views import head_grid
+from tests.browser import Page
+from tests.views import running_factory as factory
+from tests.views.factory import HOSTILE
+from tests.views.test_browser import INTRUDERS
+
+# pairs of texts in one figure whose boxes overlap by more than a sliver
+OVERLAPS = """(() => {
+  const found = [];
+  for (const figure of document.querySelectorAll('.itlens-figure')) {
+    const texts = [...figure.querySelectorAll('.xtick text, .ytick text, .x2tick text, .y2tick text, .x3tick text, '
+      + '.infolayer .g-gtitle text, .annotation-text, .infolayer [class*=title] text, .cbaxis text, .legendtext')];
+    const boxes = texts.map((t) => [t.textContent, t.getBoundingClientRect()]).filter(([, b]) => b.width > 0);
+    boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
+      const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+      const tall = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+      if (wide > 2 && tall > 2) found.push(`${a} | ${b}`);
+    }));
+  }
+  return found;
+})()"""
+
+
+def test_all_are_drawn_and_ask_for_nothing(browser: Page, tmp_path: Path) -> None:
+    figures = [
+        views.activations(factory.activation_diff(), group="<b>two</b>"),
+        views.shift(factory.shift_means()),
+        views.patching(factory.patch_result()),
+        views.faithfulness(factory.faithful()),
+        views.faithfulness(factory.faithfulness_table()),
+        views.effects(factory.effect_table()),
+        views.series(factory.model_series()),
+    ]
+    parts = [fig.to_html(full_html=False, include_plotlyjs=number == 0) for number, fig in enumerate(figures)]
+    path = tmp_path / "figures.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><body>{''.join(parts)}</body>", encoding="utf-8")
+    browser.open(path)
+    browser.wait(f"document.querySelectorAll('.main-svg').length >= {len(figures)}")
+    assert browser.requests() == [path.resolve().as_uri()]
+    assert browser.complaints() == []
+    stars = browser.run("document.querySelectorAll('.plotly-graph-div')[0].querySelectorAll('.points path').length")
+    assert stars >= 1 and head_grid.LEVEL == 0.05
+    texts = browser.run("[...document.querySelectorAll('.plotly-graph-div')[6].querySelectorAll('text')]"
+                        ".map(t => t.textContent)")  # fmt: skip
+    assert "<b>4</b>" in texts, "a label is shown as it was written"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A report of running models alone, and a page over several comparisons, with labels that would like to be tags."""
+    parts = {
+        "activation": factory.activation_content(verdict=HOSTILE[1]),
+        "patching": factory.patch_content(),
+        "faithfulness": factory.faithfulness_content(),
+    }
+    content = views.ReportContent(title="Running", base="b", tuned="t", verdict="v", **parts)  # type: ignore[arg-type]
+    sections = [
+        views.OverviewSection(HOSTILE[0], HOSTILE[1], figure=views.effects(factory.effect_table())),
+        views.OverviewSection("Series", figure=views.series(factory.model_series(("base", *HOSTILE)))),
+        views.OverviewSection("Table", table=factory.model_series(("base", *HOSTILE)).differences),
+    ]
+    over = views.OverviewContent(
+        title="Over", verdict=HOSTILE[1], sections=sections, links=[(HOSTILE[1], "off/report.html")]
+    )
+    folder = tmp_path_factory.mktemp("running")
+    found = {"report": folder / "report.html", "overview": folder / "overview.html"}
+    found["report"].write_text(views.report(content).html, encoding="utf-8")
+    found["overview"].write_text(views.overview(over).html, encoding="utf-8")
+    return found
+
+
+@pytest.mark.parametrize(("name", "figures", "title"), [("report", 7, "Running"), ("overview", 2, "Over")])
+def test_pages_are_drawn_offline_and_show_labels_as_they_were_written(
+    browser: Page, pages: dict[str, Path], name: str, figures: int, title: str
+) -> None:
+    browser.open(pages[name])
+    browser.wait(f"document.querySelectorAll('.itlens-figure .main-svg').length >= {figures}")
+    drawn = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
+    assert browser.run(drawn) == figures
+    assert browser.requests() == [pages[name].resolve().as_uri()] and browser.complaints() == []
+    assert (browser.run("document.title"), browser.run(INTRUDERS)) == (title, 0)
+    links = browser.run("[...document.querySelectorAll('nav a')].map(a => a.getAttribute('href').slice(1))")
+    assert browser.run("[...document.querySelectorAll('h2')].map(h => h.id)") == links
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", ["report", "overview"])
+def test_pages_fit_every_screen(browser: Page, pages: dict[str, Path], name: str, width: int) -> None:
+    for dark in (False, True):
+        browser.open(pages[name], width=width, dark=dark)
+        browser.wait("document.querySelectorAll('.itlens-figure .main-svg').length >= 2")
+        browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert browser.run("document.documentElement.scrollWidth") <= width
+
+
+def test_all_panels_of_a_figure_follow_the_theme(browser: Page, pages: dict[str, Path]) -> None:
+    browser.open(pages["report"], dark=True)
+    grid = "[...document.querySelectorAll('.itlens-figure')].find(f => f.layout?.xaxis3)?.layout"
+    browser.wait(f"({grid})?.xaxis3.gridcolor === ({grid})?.xaxis.gridcolor && ({grid})?.xaxis.gridcolor?.[0] === '#'")
+    assert browser.run(f"({grid}).yaxis2.gridcolor") == browser.run(f"({grid}).yaxis.gridcolor")
+
+
+def test_nothing_of_a_figure_runs_into_anything_else(browser: Page, pages: dict[str, Path]) -> None:
+    """Titles of panels and axes, and what is written along them, have room of their own, also on a narrow screen."""
+    for width in (1280, 400):
+        browser.open(pages["report"], width=width)
+        browser.wait("document.querySelectorAll('.itlens-figure .main-svg').length >= 7")
+        assert browser.run(OVERLAPS) == []
+
+
+def test_figures_of_several_panels_stay_inside_their_cards_on_paper(browser: Page, pages: dict[str, Path]) -> None:
+    browser.open(pages["report"])
+    browser.wait("document.querySelectorAll('.itlens-figure .main-svg').length >= 7")
+    widths = "[...document.querySelectorAll('.panels')].map(f => f.style.width)"
+    outside = (
+        "[...document.querySelectorAll('.panels')].filter(f => f.querySelector('.main-svg').getBoundingClientRect()"
+        ".right > f.closest('.card').getBoundingClientRect().right + 1).length"
+    )
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    paper = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 with Chrome's margins
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert len(browser.run(widths)) >= 5 and set(browser.run(widths)) == {"800px"}
+        assert browser.run(outside) == 0
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper | {"width": 1280})
+    assert set(browser.run(widths)) == {""}
+    wide = "[...document.querySelectorAll('.panels')].every(f => f.querySelector('.main-svg').clientWidth > 900)"
+    browser.wait(wide)
