@@ -25,7 +25,7 @@ NOT_RUN = {"pip": "needs a package index", "make": "its target is checked instea
 FEWER = "--vocabulary few.txt --top-k 20 --components 20 --resamples 2 --concept-words 15 --labelled 5"
 SMALLER = {
     "demo": ["--limit", "4", "--probes", "attribution"],
-    "compare": ["--limit", "4", "--max-new-tokens", "8", "--sample", "2", *FEWER.split()],
+    "compare": ["--limit", "4", "--max-new-tokens", "4", "--sample", "4", *FEWER.split()],
     "selftest": ["--probes", "concepts", "--repeats", "2", "--calibration", "19"],
 }
 

@@ -296,6 +296,7 @@ def test_a_terminal_without_unicode_shows_escapes(finished: Path, monkeypatch: p
 
 
 def test_demo_runs_on_the_embedded_pair(commands: Commands, tmp_path: Path) -> None:
-    code, _, err = commands.run("demo", "--out", tmp_path / "run", "--limit", 6)
+    probes = "attribution,attention,activation,patching,faithfulness"  # concepts of all words take half of the time
+    code, _, err = commands.run("demo", "--out", tmp_path / "run", "--limit", 6, "--probes", probes)
     assert (code, err) == (0, "") and "demo tuned" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert len(open_comparison(tmp_path / "run").base) == 6

@@ -206,7 +206,7 @@ def test_concepts_are_added_to_the_attributions_of_the_same_models(
     assert layers.probed == [] and alone.concepts is not None and alone.verdict == both.verdict
 
 
-def test_all_three_parts_share_one_folder_and_one_vocabulary(
+def test_all_parts_share_one_folder_and_one_vocabulary(
     concepts: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each part has settings of its own: another vocabulary for the heads is no other vocabulary for concepts."""
@@ -215,8 +215,9 @@ def test_all_three_parts_share_one_folder_and_one_vocabulary(
     layers = CountedConcepts(monkeypatch)
     found = again(pair_folders, out, probes="all", **rest)
     assert layers.probed == [] and found.concepts is not None and found.words is not None and found.diff is not None
-    assert len(found.answers) == 4 and found.study["identity"]["vocabulary"] == vocabulary().fingerprint
-    names = {"attributions", "words", "concepts", "tables", "prompts.jsonl", "study.json", "report.html"}
+    assert len(found.answers) == 7 and found.study["identity"]["vocabulary"] == vocabulary().fingerprint
+    names = {"attributions", "words", "concepts", "activations", "patching", "faithfulness"}
+    names |= {"tables", "prompts.jsonl", "study.json", "report.html"}
     assert {path.name for path in out.iterdir()} == names
     again(pair_folders, out, probes="attention", resume=False, **rest)
     assert concept_files(out) == concept_files(concepts.out) and open_comparison(out).concepts is not None
