@@ -50,6 +50,17 @@ def reporter(show: bool) -> Iterator[Reporter]:
         yield Reporter(bars)
 
 
+class Counted:
+    """Counts what is done, for a function of (done, all)."""
+
+    def __init__(self, tell: Callable[[int, int], None], everything: int) -> None:
+        self._tell, self._all, self._done = tell, everything, 0
+
+    def __call__(self, more: int = 1) -> None:
+        self._done += more
+        self._tell(self._done, self._all)
+
+
 @contextmanager
 def late_bar(description: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A function of (done, all) that shows a bar, but only once the work has taken `PATIENCE` seconds."""

@@ -33,7 +33,7 @@ from itlens.probes.patches.runs import ActivationPatches, Receiver
 from itlens.probes.patches.weights import WeightPatches
 from itlens.probes.running.forced import left_out_attrs
 from itlens.probes.running.pair_inputs import as_pair, asked_sides, forced_pair, refuse_foreign_tokens
-from itlens.progress import late_bar
+from itlens.progress import Counted, late_bar
 from itlens.recovery import gap_of
 
 
@@ -157,7 +157,7 @@ def _effects(
     patched = _patches(receiver, parts, places, folder)
     listed, numbers = parts.listed(), list(range(len(receiver.prompts)))
     judging = halves(len(numbers), plan.seed)
-    shown = _Shown(tell, _work(plan, parts, len(numbers), judging[1].size))
+    shown = Counted(tell, _work(plan, parts, len(numbers), judging[1].size))
     effect = np.full((len(numbers), len(listed)), np.nan)
     guessed, own = effect.copy(), np.full(len(numbers), np.nan)
     for number in numbers if plan.estimate else []:
@@ -201,14 +201,3 @@ def _work(plan: _Plan, parts: Parts, prompts: int, judged: int) -> int:
     listed = parts.listed()
     joint = len(sets_of(listed, np.arange(len(listed)), plan.controls, 0)) * judged if plan.curve else 0
     return prompts * (plan.estimate + len(listed) * plan.exact) + joint
-
-
-class _Shown:
-    """Counts what is done, for a function of (done, all)."""
-
-    def __init__(self, tell: Any, everything: int) -> None:
-        self._tell, self._all, self._done = tell, everything, 0
-
-    def __call__(self, more: int) -> None:
-        self._done += more
-        self._tell(self._done, self._all)

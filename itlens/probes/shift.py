@@ -10,7 +10,6 @@ and against `itlens.selftest`, which adds noise of a known size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from itlens.probes.shifting.inputs import asked_kinds, asked_order, refuse_unrea
 from itlens.probes.shifting.lens import compare_lens, lens_places
 from itlens.probes.shifting.record import KINDS, Plan, Recorded, position_bytes, record
 from itlens.probes.shifting.result import dataset
-from itlens.progress import late_bar
+from itlens.progress import Counted, late_bar
 
 
 def activation_shift(
@@ -91,7 +90,7 @@ def activation_shift(
         refuse_unreadable(read, report)
         plan = _plan(both, first, read, kinds, report, most, seed, folder)
         layers = int(report.base["layers"])
-        tell = _Counter(progress if callable(progress) else bar, _work(plan, layers))
+        tell = Counted(progress if callable(progress) else bar, _work(plan, layers))
         recorded = {side: record(getattr(both, side), side, plan, folder, tell) for side in (first, second)}
         device = next(getattr(both, second).parameters()).device
         found = Recordings(folder, plan, device)
@@ -126,24 +125,13 @@ def _plan(
     return plan
 
 
-class _Counter:
-    """Counts what is done, for a function of (done, all)."""
-
-    def __init__(self, tell: Callable[[int, int], None], everything: int) -> None:
-        self._tell, self._all, self._done = tell, everything, 0
-
-    def __call__(self, more: int = 1) -> None:
-        self._done += more
-        self._tell(self._done, self._all)
-
-
 def _work(plan: Plan, layers: int) -> int:
     compared = sum(kind != "lens" for kind in plan.kinds)
     return len(plan.prompts) * (2 + ("lens" in plan.kinds)) + compared * layers
 
 
 def _lens(
-    found: Recordings, recorded: dict[str, Recorded], asked: Any, report: PairReport, device: Any, tell: _Counter
+    found: Recordings, recorded: dict[str, Recorded], asked: Any, report: PairReport, device: Any, tell: Counted
 ) -> Tables:
     readouts = {side: readout for side in SIDES if (readout := recorded[side].readout) is not None}
     same, layers = same_readout(readouts["base"], readouts["tuned"]), int(report.base["layers"])
