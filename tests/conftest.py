@@ -5,6 +5,7 @@ This file runs before any module of itlens is imported, which is what the import
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -48,3 +49,10 @@ def _seeded() -> None:
     np.random.seed(0)
     if "torch" in sys.modules:  # the tests that need no torch should not wait for it
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_to_collect() -> None:
+    """Thousands of collections, ours and those of libraries, need not go through all imported modules again."""
+    gc.collect()
+    gc.freeze()

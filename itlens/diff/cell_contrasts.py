@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from itlens.diff.holm import holm
-from itlens.diff.statistics import mean, paired_row
+from itlens.diff.statistics import adjust, mean, paired_row
 from itlens.errors import ResultError
 
 CELLS = (("base", "off"), ("base", "on"), ("tuned", "off"), ("tuned", "on"))
@@ -91,7 +90,7 @@ def _effects(table: pd.DataFrame, group: str, **options: Any) -> pd.DataFrame:
     out = pd.DataFrame(rows)
     tested = out["effect"].isin(EFFECTS).to_numpy()
     corrected = np.full(len(out), np.nan)
-    corrected[tested] = holm(out["p"][tested])
+    corrected[tested] = adjust(out["p"][tested])
     out.insert(int(out.columns.get_loc("p")) + 1, "p_holm", corrected)
     return out
 

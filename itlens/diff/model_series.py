@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, rankdata
 
-from itlens.diff.holm import holm
 from itlens.diff.series_tables import read_series
-from itlens.diff.statistics import bootstrap_interval, mean, paired_row
+from itlens.diff.statistics import adjust, bootstrap_interval, mean, paired_row
 from itlens.errors import ResultError
 from itlens.provenance import provenance
 
@@ -99,7 +98,7 @@ def _differences(
         for one, other in pairs
     ]
     table = pd.DataFrame(rows)
-    table.insert(int(table.columns.get_loc("p_paired")) + 1, "p_holm", holm(table["p_paired"]))
+    table.insert(int(table.columns.get_loc("p_paired")) + 1, "p_holm", adjust(table["p_paired"]))
     return table
 
 
@@ -134,6 +133,6 @@ def rank_trends(values: np.ndarray) -> np.ndarray:
 
 def _corrected(trend: pd.DataFrame) -> pd.DataFrame:
     for name in ("p_slope", "p_rank"):
-        within = trend.groupby("group", sort=False)[name].transform(lambda p: pd.Series(holm(p), p.index))
+        within = trend.groupby("group", sort=False)[name].transform(lambda p: pd.Series(adjust(p), p.index))
         trend.insert(list(trend.columns).index(name) + 1, f"{name}_holm", within)
     return trend

@@ -2,7 +2,7 @@
 
 Every function says "undecidable" with NaN and leaks no warning: a test of fewer values than `minimum`, or of values
 without any spread, has no p-value here. Standard deviations are those of a sample (n - 1). Tests are two-sided unless
-they say otherwise. scipy computes the tests and intervals, statsmodels the corrections.
+they say otherwise. scipy computes the tests and intervals.
 """
 
 from __future__ import annotations
@@ -163,15 +163,20 @@ def bootstrap_difference(
     return float(interval.low), float(interval.high)
 
 
-def adjust(p: ArrayLike, method: str = "holm") -> np.ndarray:
-    """p-values corrected for their number ("holm", "fdr_bh" ...: statsmodels' names); NaN stays and does not count."""
-    from statsmodels.stats.multitest import multipletests  # a second to import
+def adjust(p: ArrayLike, method: Literal["holm", "fdr_bh"] = "holm") -> np.ndarray:
+    """p-values corrected for their number, by Holm or by Benjamini and Hochberg; NaN stays and does not count.
 
+    Holm: sorted ascending, p_(i) becomes the largest of (n - j) p_(j) for j = 0 .. i, at most 1. (statsmodels has both,
+    and collects garbage at each call: a fifth of a second in a large process.)
+    """
     values = np.asarray(p, dtype=float)
-    known = np.isfinite(values)
+    known = np.flatnonzero(np.isfinite(values))
     out = np.full(values.shape, np.nan)
-    if known.any():
-        out[known] = multipletests(values[known], method=method)[1]
+    if method == "fdr_bh":
+        out[known] = stats.false_discovery_control(values[known]) if known.size else values[known]
+        return out
+    order = known[np.argsort(values[known], kind="stable")]
+    out[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(order.size, 0, -1)), 1.0)
     return out
 
 

@@ -29,7 +29,7 @@ class HeadShift(Detector):
     """How far what a head writes moved, relative to its size."""
 
     name, kind = "shift of heads", "head"
-    sees: tuple[str, ...] = ("scaled_head", "rank_one_qk")
+    sees: tuple[str, ...] = ("scaled_head",)
     about = "relative change of what a head writes, mean over prompts"
     local, slow = False, True
     hook, variable, summary = "head", "result_relative_change", "attention"
@@ -44,7 +44,8 @@ class HeadShift(Detector):
         """See `Detector.read`."""
         with self.setup.altered.pair() as pair:
             found = activation_shift(pair, self._read, hooks=(self.hook,), seed=self.setup.seed, progress=False)
-        values = found[self.variable].sel(token_class=_TOKENS, layer=self.setup.layers).values
+        kept = found[self.variable].sel(layer=self.setup.layers)
+        values = (kept.sel(token_class=_TOKENS) if "token_class" in kept.dims else kept).values
         return values.mean(axis=0).ravel()
 
     def copy(self) -> xr.Dataset | None:
@@ -68,6 +69,17 @@ class HeadShift(Detector):
 
     def _units(self) -> list[Place]:
         return heads_of(self.setup.layers, int(self.setup.model.cfg.n_heads))
+
+
+class PatternShift(HeadShift):
+    """How far where each head looks moved; what it writes need not follow, if it finds the same elsewhere."""
+
+    name, sees = "shift of patterns", ("rank_one_qk",)
+    about = "Jensen-Shannon divergence of a head's attention patterns, mean over prompts"
+    hook, variable = "pattern", "pattern_jsd"
+
+    def copy(self) -> None:
+        """None: the shift of heads tests the summaries of attention already."""
 
 
 class LayerShift(HeadShift):

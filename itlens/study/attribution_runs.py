@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from itlens.probes.attribution import attribute
-from itlens.study.folder import RunFolder, save_result
+from itlens.study.folder import RunFolder
 from itlens.study.read_prompts import ReadPrompts
 
 
@@ -40,6 +40,7 @@ class AttributionRuns:
         for number in numbers:
             prompt = self.prompts[number - 1]
             result = attribute(model, prompt, progress=False, **self._options)
-            self.found[which][prompt.id] = save_result(result, folder.result(which, number, prompt))
+            kept = result.assign(score=result.score.astype("float32"))  # enough to rank and level scores
+            self.found[which][prompt.id] = folder.files.write(kept, folder.result(which, number, prompt))
             yield number
         self.found[which] = {prompt.id: self.found[which][prompt.id] for prompt in self.prompts}

@@ -9,7 +9,6 @@ import xarray as xr
 
 from itlens.probes.attribution import attribute
 from itlens.probes.faithfulness import faithfulness
-from itlens.store import save
 from itlens.study.folder import RunFolder
 from itlens.study.read_prompts import ReadPrompts
 
@@ -53,7 +52,7 @@ class FaithfulRuns:
                 found = faithfulness(
                     model, prompt, scores, prepend_bos=self._read.prepend_bos, progress=False, **self._curves
                 )
-                save(found, folder.result(which, number, prompt, PART))
+                folder.files.write(found, folder.result(which, number, prompt, PART))
             yield number
 
     def _scores(self, model: Any, number: int) -> xr.Dataset:

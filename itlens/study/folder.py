@@ -34,8 +34,8 @@ import xarray as xr
 from itlens.errors import StoreError
 from itlens.files import read_json, write_json
 from itlens.prompts import Prompt, load_prompts, save_prompts
-from itlens.store import load, save
 from itlens.study.parts import NEEDED, PARTS, WHICH, differences, joined, parts_of, without
+from itlens.study.result_files import ResultFiles
 
 _PARTS = ".itlens-*.part"  # what an atomic write leaves when the program is killed in the middle of it
 _KNOWN: dict[str, type] = {"identity": dict, "models": dict, "settings": dict, "versions": dict, "notices": list}
@@ -52,6 +52,7 @@ class RunFolder:
         self.prompts = self.path / _PROMPTS
         self.tables = self.path / _TABLES
         self.report = self.path / _REPORT
+        self.files = ResultFiles()
 
     def result(self, which: str, number: int, prompt: Prompt, part: str = "attribution") -> Path:
         """The file of one prompt's attribution (or faithfulness); `number` counts prompts from 1."""
@@ -62,8 +63,8 @@ class RunFolder:
         """The results there are, by prompt id. A broken file counts as not there: its prompt is computed again."""
         found: dict[str, xr.Dataset] = {}
         for number, prompt in enumerate(prompts, start=1):
-            path = self.result(which, number, prompt, part)
-            if (result := readable(path)) is not None and result.attrs.get("prompt_id") == prompt.id:
+            result = self.files.read(self.result(which, number, prompt, part))
+            if result is not None and result.attrs.get("prompt_id") == prompt.id:
                 found[prompt.id] = result
         return found
 
@@ -194,21 +195,3 @@ def _is_study(study: Any) -> bool:
         and all(NEEDED[name] <= set(study["settings"]) for name in parts_of(study["identity"]))
         and all(isinstance(side, dict) and {"label", "name"} <= set(side) for side in study["models"].values())
     )
-
-
-def readable(path: Path) -> xr.Dataset | None:
-    """The Dataset of a file; None where there is no such file, or a broken one, which is computed again."""
-    if not path.exists():
-        return None
-    try:
-        result = load(path)
-    except StoreError:
-        return None
-    return result if isinstance(result, xr.Dataset) else None
-
-
-def save_result(result: xr.Dataset, path: Path) -> xr.Dataset:
-    """Write one prompt's attribution and return it as written: float32 is enough to rank and level scores."""
-    kept = result.assign(score=result.score.astype("float32"))
-    save(kept, path)
-    return kept

@@ -18,8 +18,7 @@ from itlens.probes.running.pair_inputs import refuse_foreign_tokens
 from itlens.probes.shift import activation_shift
 from itlens.probes.shifting.record import KINDS
 from itlens.progress import Reporter
-from itlens.store import save
-from itlens.study.folder import RunFolder, readable
+from itlens.study.folder import RunFolder
 from itlens.study.parts import WHICH
 from itlens.study.read_prompts import ReadPrompts
 from itlens.study.same_tokens import SameTokens
@@ -68,7 +67,7 @@ class PatchRuns:
 
 def unfinished(run: Any, folder: RunFolder) -> list[str]:
     """The names of a part's results that are not in the folder."""
-    return [name for name in run.names if readable(folder.of_pair(run.part, name)) is None]
+    return [name for name in run.names if folder.files.read(folder.of_pair(run.part, name)) is None]
 
 
 def finish(run: Any, names: list[str], pair: ModelPair, tokens: SameTokens, folder: RunFolder, tell: Reporter) -> None:
@@ -76,4 +75,4 @@ def finish(run: Any, names: list[str], pair: ModelPair, tokens: SameTokens, fold
     for name in names:
         said = f"{run.part}: {name}"
         tell.start(said, 0, None)
-        save(run.made(name, pair, tokens, partial(tell.reach, said)), folder.of_pair(run.part, name))
+        folder.files.write(run.made(name, pair, tokens, partial(tell.reach, said)), folder.of_pair(run.part, name))

@@ -22,7 +22,7 @@ from itlens.diff import (
     shifted_heads,
 )
 from itlens.prompts import Prompt
-from itlens.study.folder import RunFolder, readable
+from itlens.study.folder import RunFolder
 from itlens.study.parts import WHICH, parts_of
 
 
@@ -78,7 +78,7 @@ def activation_results(folder: RunFolder, study: Mapping[str, Any]) -> Activatio
     """Where both models' activations and the shift between them are finished."""
     if "activation" not in parts_of(study["identity"]):
         return None
-    base, tuned, shift = (readable(folder.of_pair("activation", name)) for name in (*WHICH, "shift"))
+    base, tuned, shift = (folder.files.read(folder.of_pair("activation", name)) for name in (*WHICH, "shift"))
     if base is None or tuned is None or shift is None:
         return None
     seed = int(study["settings"]["seed"])
@@ -92,7 +92,7 @@ def patch_results(
     """Where patching is finished; beside it, the other rankings of heads that there are."""
     if "patching" not in parts_of(study["identity"]):
         return None
-    patched = readable(folder.of_pair("patching", "heads"))
+    patched = folder.files.read(folder.of_pair("patching", "heads"))
     if patched is None:
         return None
     rankings = {"word pairs": words, "shift": None if found is None else found.shift, "patching": patched}

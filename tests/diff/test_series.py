@@ -12,7 +12,6 @@ from scipy import stats
 
 from itlens import ResultError
 from itlens.diff import series
-from itlens.diff.holm import holm
 from itlens.diff.model_series import rank_trends, slopes
 from itlens.diff.statistics import PAIRED_COLUMNS, adjust, paired_row
 
@@ -64,13 +63,6 @@ def test_against_the_first_and_between_neighbours() -> None:
     assert between["difference"].sum() == pytest.approx(first["difference"].iloc[-1])
     assert (first["p_holm"] < 0.05).all()
     assert (between["p_holm"] < 0.05).tolist() == [True, False, True]
-
-
-def test_holm_is_that_of_statsmodels() -> None:
-    p = np.random.default_rng(0).random(9) ** 3
-    p[[2, 5]], p[7] = p[1], np.nan
-    np.testing.assert_allclose(holm(p), adjust(p))
-    assert np.isnan(holm([np.nan, np.nan])).all() and holm([]).size == 0
 
 
 def test_a_planted_trend_is_found_and_noise_is_not() -> None:

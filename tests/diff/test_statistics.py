@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from itlens.diff.statistics import (
     NO_DIFFERENCE,
@@ -93,6 +94,14 @@ def test_corrections_skip_what_is_undecided():
     np.testing.assert_allclose(adjust([0.04, np.nan, 0.01, 0.02]), [0.04, np.nan, 0.03, 0.04])
     np.testing.assert_allclose(adjust([0.04, 0.01, 0.03], "fdr_bh"), [0.04, 0.03, 0.04])
     assert np.isnan(adjust([np.nan])).all() and adjust([]).shape == (0,)
+
+
+@pytest.mark.parametrize("method", ["holm", "fdr_bh"])
+def test_corrections_are_those_of_statsmodels(method):
+    rng = np.random.default_rng(3)
+    for size in (1, 2, 7, 40):
+        p = np.round(rng.uniform(0, 1, size) ** 3, 2)  # with ties, zeros and ones
+        np.testing.assert_allclose(adjust(p, method), multipletests(p, method=method)[1], atol=1e-15)
 
 
 def test_degenerate_samples():

@@ -104,7 +104,7 @@ def result(folder: Path) -> xr.Dataset:
 
 
 def test_a_whole_selftest(result: xr.Dataset) -> None:
-    assert result.sizes == {"plant": 6, "probe": len(DETECTORS), "strength": 2, "test": 5, "scope": 8}
+    assert result.sizes == {"plant": 6, "probe": len(DETECTORS), "strength": 2, "test": 5, "scope": 9}
     assert (result["identical"] == 0).all() and (result["p_identical"] == 1).all()
     assert result["meant"].sum() == len(MEANT)
     meant = result["recall"].where(result["meant"])
