@@ -56,7 +56,7 @@ def main() -> int:
     asked = arguments()
     options = {"out": asked.out, "limit": asked.limit, "max_new_tokens": asked.max_new_tokens}
     try:
-        found = itlens.compare(asked.base, asked.tuned, asked.prompts or "builtin", **options)
+        found = itlens.compare(asked.base, asked.tuned, asked.prompts or "builtin", probes="attribution", **options)
         draw(found, asked.out / "figures")
     except itlens.ItlensError as error:
         print(f"finding 1: {error}", file=sys.stderr)

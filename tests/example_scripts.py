@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RECOGNITION, VERBS, ROTATION = (
@@ -17,6 +21,18 @@ def script(*arguments: object, path: Path = RECOGNITION) -> subprocess.Completed
     """What the script at `path` prints and returns with these arguments."""
     command = [sys.executable, str(path), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+def called(*arguments: object, path: Path = RECOGNITION) -> subprocess.CompletedProcess[str]:
+    """The same within this process, which has imported everything already."""
+    words, code = [str(path), *map(str, arguments)], 0
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.object(sys, "argv", words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as done:
+            code = int(done.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def table(printed: str, title: str) -> dict[str, list[str]]:

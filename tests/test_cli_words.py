@@ -191,7 +191,7 @@ def test_ctrl_c_keeps_the_finished_layers(commands: Commands, folder: Path, tmp_
     """Of models deep enough to be met in the middle."""
     out, pair = tmp_path / "run", []
     for seed, which in enumerate(("base", "tuned")):
-        pair.append(str(tiny_folder(tmp_path / which, "llama", seed=seed, num_hidden_layers=40)))
+        pair.append(str(tiny_folder(tmp_path / which, "llama", seed=seed, num_hidden_layers=16)))
     words = ["compare", *pair, "--probes", "attention", "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-m", "itlens.cli", *words],
@@ -207,12 +207,12 @@ def test_ctrl_c_keeps_the_finished_layers(commands: Commands, folder: Path, tmp_
     process.send_signal(signal.SIGINT)
     printed, err = process.communicate(timeout=60)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("words/*/layer-*.parquet")}
-    assert (process.returncode, printed) == (130, "") and 2 <= len(kept) < 80
+    assert (process.returncode, printed) == (130, "") and 2 <= len(kept) < 32
     assert err.strip() == f"Stopped; {len(kept)} finished results are kept in {out}: the same command goes on."
     assert not list(out.rglob("*.part"))
     assert commands.run(*words).code == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(list(out.glob("words/*/layer-*.parquet"))) == 80
+    assert len(list(out.glob("words/*/layer-*.parquet"))) == 32
 
 
 # Bad input: one sentence, exit code 2, and nothing is loaded or left behind.

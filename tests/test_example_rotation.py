@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import itlens
-from tests.example_scripts import ROTATION, script, table
+from tests.example_scripts import ROTATION, called, script, table
 from tests.tiny import tiny_folder
 
 
@@ -95,13 +95,13 @@ def test_the_rotation_script_takes_any_pair_and_any_words(tmp_path: Path) -> Non
     kitchen = "spoon fork knife plate cup bowl kettle apple pear plum bread cheese"
     (tmp_path / "words.txt").write_text("\n".join(kitchen.split()), encoding="utf-8")
     words = ("--vocabulary", tmp_path / "words.txt", "--side", "key", "--components", 12, "--resamples", 0)
-    done = script("--base", base, "--tuned", tuned, *words, "--out", tmp_path / "out", path=ROTATION)
+    done = called("--base", base, "--tuned", tuned, *words, "--out", tmp_path / "out", path=ROTATION)
     assert done.returncode == 0, done.stderr
     assert len(table(done.stdout, "First 12 concepts. Overlap")) == 3
     tasks, levels = shares(done.stdout, "Table 5"), shares(done.stdout, "Figure 3")
     assert tasks["", "daily"] == tasks["", "any"] == tasks["", "known"] == [1, 1, 0, 0, 0, 1, 1]
     assert tasks["", "coding"][:2] == [0, 0] and levels["all", "semantics"][:2] == [1, 1]
-    again = script("--base", base, "--tuned", base, *words, "--out", tmp_path / "same", path=ROTATION)
+    again = called("--base", base, "--tuned", base, *words, "--out", tmp_path / "same", path=ROTATION)
     assert again.returncode == 0, again.stderr
     rows = table(again.stdout, "First 12 concepts. Overlap"), table(again.stdout, "Concepts by their words")
     assert [float(row[0]) for row in list(rows[0].values())[1:]] == [1, 1]
@@ -121,7 +121,7 @@ def test_the_rotation_script_takes_any_pair_and_any_words(tmp_path: Path) -> Non
     ids=["model", "vocabulary", "side", "components", "resamples", "half-a-pair"],
 )
 def test_wrong_concepts_are_one_sentence_and_exit_code_2(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = script(*arguments, "--out", tmp_path / "out", path=ROTATION)
+    done = called(*arguments, "--out", tmp_path / "out", path=ROTATION)
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 import itlens
-from tests.example_scripts import EXAMPLES, RECOGNITION, ROTATION, VERBS, script, table
+from tests.example_scripts import EXAMPLES, RECOGNITION, ROTATION, VERBS, called, script, table
 from tests.study.word_runs import WORDS, vectors
 from tests.tiny import tiny_folder
 
@@ -79,7 +79,7 @@ def test_the_script_takes_any_pair(tmp_path: Path) -> None:
         for n in range(1, 13)
     )
     prompts.write_text("\n".join(lines), encoding="utf-8")
-    done = script(
+    done = called(
         "--base", base, "--tuned", tuned, "--prompts", prompts, "--max-new-tokens", 6, "--out", tmp_path / "out"
     )
     assert done.returncode == 0, done.stderr
@@ -98,7 +98,7 @@ def test_the_script_takes_any_pair(tmp_path: Path) -> None:
     ids=["model", "prompts", "limit", "length", "half-a-pair"],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = script(*arguments, "--out", tmp_path / "out")
+    done = called(*arguments, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -145,7 +145,7 @@ def test_the_verb_script_takes_any_pair_and_any_words(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("\n".join(WORDS[:40]), encoding="utf-8")
     np.savez(tmp_path / "vectors.npz", words=np.array(WORDS), vectors=vectors().vectors)
     words = ("--vocabulary", tmp_path / "words.txt", "--vectors", tmp_path / "vectors.npz", "--top-k", 20)
-    done = script("--base", base, "--tuned", tuned, *words, "--out", tmp_path / "out", path=VERBS)
+    done = called("--base", base, "--tuned", tuned, *words, "--out", tmp_path / "out", path=VERBS)
     assert done.returncode == 0, done.stderr
     assert "Heads that moved most" in done.stdout and table(done.stdout, "Share of")["all"][0] == "8"
 
@@ -162,7 +162,7 @@ def test_the_verb_script_takes_any_pair_and_any_words(tmp_path: Path) -> None:
     ids=["model", "vocabulary", "vectors", "top-k", "half-a-pair"],
 )
 def test_wrong_words_are_one_sentence_and_exit_code_2(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = script(*arguments, "--out", tmp_path / "out", path=VERBS)
+    done = called(*arguments, "--out", tmp_path / "out", path=VERBS)
     assert done.returncode == 2
     assert says in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()

@@ -22,7 +22,7 @@ from itlens.models.check import check_ids, own_logits, reference_logits, refuse_
 from itlens.models.checkpoint import load_checkpoint, merged, ready, resolve_tokenizer
 from itlens.models.facts import config_facts
 from itlens.models.locate import local_path, locate, read_config
-from itlens.models.memory import give_back
+from itlens.models.memory import give_back, trim
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
 
 Backend = Literal["hooked", "bridge"]
@@ -139,6 +139,8 @@ def _converted(model: Any, source: ModelSource, check: bool, official: str | Non
     del model
     give_back()
     found = refuse_different(reference, own_logits(own, ids), source.name) if reference is not None else {}
+    del reference
+    trim()  # the comparison's logits; what a probe needs would come on top of them
     return attach(own, replace(source, conversion=conversion, check=found))
 
 

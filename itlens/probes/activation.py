@@ -19,6 +19,7 @@ import xarray as xr
 
 from itlens.errors import ProbeError
 from itlens.models import source_attrs, source_of
+from itlens.models.memory import Trims
 from itlens.probes.grid import whole_number
 from itlens.probes.running.forced import Forced, forced, left_out_attrs
 from itlens.probes.running.hooking import hook_points, run_hooked
@@ -99,10 +100,11 @@ def activations(
     everywhere = any(name.startswith("unembed") for name in own)
     rows = []
     with torch.no_grad(), late_bar("activations", show=progress is True) as bar:
-        tell = progress if callable(progress) else bar
+        tell, trim = progress if callable(progress) else bar, Trims()
         for done, one in enumerate(texts, 1):
             rows.append(_one_prompt(model, one, summaries, everywhere))
             tell(done, len(texts))
+            trim()
     read_of = prompts if already else texts  # a list of `Forced` may bring what was left out of it
     asked = {"hooks": ", ".join(groups + own)} | ({} if reduce is None else {"reduce": _name(reduce)})
     attrs = _attributes(model, **asked, **({} if already else how), **left_out_attrs(read_of))

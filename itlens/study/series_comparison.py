@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from itlens.diff import ModelSeries, prompt_scores, series, series_verdict
+from itlens.diff import ModelSeries, series_verdict
 from itlens.errors import StoreError
 from itlens.study.comparison import Comparison, open_comparison
 from itlens.study.distances import from_first, of_neighbours
-from itlens.study.folder import RunFolder
+from itlens.study.series_numbers import SeriesNumbers
 from itlens.study.several import SeveralFolder
-
-_SCORING = ("levels", "threshold", "p")
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,8 @@ class SeriesComparison:
     """out: the folder. labels: of the models, in order. folders: the run folder of each model after the first.
 
     first, neighbours: `itlens.diff.series` of each prompt's numbers, against the first model and against the one
-    before; None without attributions. distances: per pair of models how far weights and activations are apart.
+    before; None where no part has any for all models (activations only of the same tokens). distances: per pair of
+    models how far weights and activations are apart.
     """
 
     out: Path
@@ -81,44 +80,19 @@ def open_series(path: str | Path) -> SeriesComparison:
     if len(labels) < 2 or len(names) != len(labels) - 1:
         raise StoreError(f"{folder.file} does not name the models of a series; run the same command again.")
     folders = tuple(folder.path / name for name in names)
-    scores: dict[str, pd.DataFrame] = {}
+    numbers = SeriesNumbers(labels)
     notes: dict[str, list[str]] = {}
     rows = []
     for place, run in enumerate(folders, start=1):  # one at a time: the word pairs of a large model fill a gigabyte
         comparison = open_comparison(run)
         for note in comparison.notes:
             notes.setdefault(note, []).append(labels[place])
-        if comparison.diff is not None:
-            if place == 1:
-                scores[labels[0]] = _scores(comparison, "base")
-            scores[labels[place]] = _scores(comparison, "tuned")
+        numbers.add(place, comparison)
         rows.append({"against": "first", "reference": labels[0], "model": labels[place], **from_first(comparison)})
     for place, found in enumerate(of_neighbours(folders), start=2):
         if found:
             rows.append({"against": "neighbour", "reference": labels[place - 1], "model": labels[place], **found})
     distances = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    first, neighbours = _series(scores, len(labels), folders)
-    said = [f"{', '.join(models)}: {note}" for note, models in notes.items()]
+    first, neighbours = numbers.compared(folders[0])
+    said = [*numbers.notes, *(f"{', '.join(models)}: {note}" for note, models in notes.items())]
     return SeriesComparison(folder.path, labels, folders, first, neighbours, distances, said)
-
-
-def _scores(comparison: Comparison, which: str) -> pd.DataFrame:
-    """One model's numbers by prompt, of its attributions."""
-    results = getattr(comparison, which)
-    prompts = [prompt for prompt in comparison.prompts if prompt.id in results]
-    scoring = {name: comparison.study["settings"][name] for name in _SCORING}
-    return prompt_scores(results, prompts, **scoring).drop(columns="template_share")
-
-
-def _series(
-    scores: dict[str, pd.DataFrame], models: int, folders: tuple[Path, ...]
-) -> tuple[ModelSeries | None, ModelSeries | None]:
-    """Of the prompts that all models have finished."""
-    if len(scores) < models:
-        return None, None
-    shared = set.intersection(*(set(table["id"]) for table in scores.values()))
-    if not shared:
-        raise StoreError("No prompt is finished by every model of the series; run the same command again.")
-    kept = {label: table[table["id"].isin(shared)] for label, table in scores.items()}
-    seed = int(RunFolder(folders[0]).read_study()["settings"]["seed"])
-    return series(kept, "first", seed=seed), series(kept, "neighbour", seed=seed)
