@@ -3,9 +3,9 @@
 A file is put together in memory and then written atomically, so that a full disk raises an error (inside HDF5 it would
 crash the process). netCDF attributes know no lists, booleans or None, and its texts no NUL and no half surrogate pairs:
 those are written as JSON and named in the attribute `itlens_json`; everything else is plain netCDF 4 that any program
-reads. The order of many attributes, which HDF5 forgets, is in `itlens_order`. The words of a categorical column are
-checked and written once each, not once per row. CSV files (.csv) are for spreadsheets: values only, no attributes, and
-half surrogate pairs as escapes. No pickle is ever written; the maps that the paper's authors released (.pkl) are read.
+reads. The words of a categorical column are checked and written once each, not once per row. CSV files (.csv) are for
+spreadsheets: values only, no attributes, and half surrogate pairs as escapes. No pickle is ever written; the maps that
+the paper's authors released (.pkl) are read.
 """
 
 from __future__ import annotations
@@ -30,10 +30,8 @@ __all__ = ["Result", "atomic_write", "csv_text", "load", "read_json", "save", "w
 
 Result: TypeAlias = xr.Dataset | xr.DataArray | pd.DataFrame
 
-_JSON, _KIND, _ORDER = "itlens_json", "itlens_dataarray", "itlens_order"
-_IN_ORDER = 7  # attributes that HDF5 gives back in their order, beside `itlens_json`; more it keeps by their hash
+_JSON, _KIND = "itlens_json", "itlens_dataarray"
 _UNNAMED = "itlens_unnamed"
-_FIRST = 1 << 16  # bytes that a file begins with; it grows
 _DICTIONARY = 1 << 26  # bytes; with less, a large vocabulary would come back as the words in use only
 _BROKEN = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
@@ -41,7 +39,7 @@ _BROKEN = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, Ind
 def save(result: Result, path: str | Path, *, levels: int | None = None) -> Path:
     """Write a Dataset or DataArray to .nc, or a DataFrame to .parquet or .csv; returns the path.
 
-    `levels=10` stores the scores of an attribution result as levels 0..10, in about a third of the space. Missing
+    `levels=10` stores the scores of an attribution result as levels 0..10, in a third of the space. Missing
     folders are made. Raises StoreError: for a suffix that does not fit, and when the file cannot be written.
     """
     path = Path(path)
@@ -83,7 +81,7 @@ def load(path: str | Path) -> Result:
 
 
 def _netcdf_bytes(result: xr.Dataset | xr.DataArray) -> bytes:
-    import netCDF4  # a program that only reads tables should not wait for it
+    import h5netcdf  # a third of a second; a program that only reads tables should not wait for it
 
     if isinstance(result, xr.DataArray):
         mark = {_KIND: "" if result.name is None else str(result.name)}
@@ -93,17 +91,10 @@ def _netcdf_bytes(result: xr.Dataset | xr.DataArray) -> bytes:
     ds = ds.assign_coords({name: _encode_variable(result[name].variable) for name in result.coords})
     for variable in ds.variables.values():
         variable.encoding = {"zlib": True, "complevel": 4, "shuffle": True} if _is_packable(variable) else {}
-    file = netCDF4.Dataset("in memory", "w", memory=_FIRST)
-    try:
-        ds.dump_to_store(xr.backends.NetCDF4DataStore(file))
-    finally:
-        block = bytes(file.close())
-    return block[: _end(block)]
-
-
-def _end(block: bytes) -> int:
-    """Where an HDF5 file in memory ends; the rest of its 64 KiB is empty (superblock 2 and 3: bytes 28 to 36)."""
-    return int.from_bytes(block[28:36], "little") if block[8] in (2, 3) else len(block)
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        ds.dump_to_store(xr.backends.H5NetCDFStore(file))
+    return buffer.getvalue()
 
 
 def _is_packable(variable: xr.Variable) -> bool:
@@ -139,15 +130,13 @@ def _encode_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     plain = {str(name): _plain_number(value) for name, value in attrs.items()}
     odd = [k for k, v in plain.items() if not (type(v) in (int, float) or (isinstance(v, str) and is_plain_text(v)))]
     encoded = {name: json.dumps(value) if name in odd else value for name, value in plain.items()}
-    order = {_ORDER: json.dumps(list(plain))} if len(plain) > _IN_ORDER else {}
-    return {**encoded, **order, _JSON: json.dumps(odd)} if odd else {**encoded, **order}
+    return {**encoded, _JSON: json.dumps(odd)} if odd else encoded
 
 
 def _decode_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     plain = {str(name): _plain_number(value) for name, value in attrs.items()}
-    odd, order = (json.loads(plain.pop(name, "[]")) for name in (_JSON, _ORDER))
-    names = dict.fromkeys(name for name in [*order, *plain] if name in plain)
-    return {name: json.loads(plain[name]) if name in odd else plain[name] for name in names}
+    odd = json.loads(plain.pop(_JSON, "[]"))
+    return {name: json.loads(value) if name in odd else value for name, value in plain.items()}
 
 
 def _plain_number(value: Any) -> Any:
@@ -157,10 +146,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _read_netcdf(file: BinaryIO) -> xr.Dataset | xr.DataArray:
-    import netCDF4
-
-    with netCDF4.Dataset("in memory", memory=file.read()) as opened:
-        raw = xr.open_dataset(xr.backends.NetCDF4DataStore(opened)).load()
+    raw = xr.load_dataset(file, engine="h5netcdf")
     attrs = _decode_attrs(raw.attrs)
     ds = xr.Dataset(attrs=attrs).assign({name: _decode_variable(raw[name].variable) for name in raw.data_vars})
     ds = ds.assign_coords({name: _decode_variable(raw[name].variable) for name in raw.coords})

@@ -25,11 +25,14 @@ NOT_RUN = {"pip": "needs a package index", "make": "its target is checked instea
 FEWER = "--vocabulary few.txt --top-k 20 --components 20 --resamples 2 --concept-words 15 --labelled 5"
 SMALLER = {
     "demo": ["--limit", "4", "--probes", "attribution"],
-    "compare": ["--limit", "3", "--max-new-tokens", "4", "--sample", "3", *FEWER.split()],
+    "compare": ["--limit", "4", "--max-new-tokens", "4", "--sample", "3", *FEWER.split()],
     "selftest": ["--probes", "concepts", "--repeats", "2", "--calibration", "19"],
 }
 
-FEW_WORDS = 1500  # of the built-in vocabulary where a page asks for all 20,000
+# all parts at once run from Python, three times (README, quickstart, results)
+FEWER_PARTS = {"compare": ["--probes", "attribution,activation"]}
+
+FEW_WORDS = 2500  # of the built-in vocabulary where a page asks for all 20,000
 
 
 def fewer_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from unittest import mock
 
@@ -31,7 +32,10 @@ def called(*arguments: object, path: Path = RECOGNITION) -> subprocess.Completed
         try:
             runpy.run_path(str(path), run_name="__main__")
         except SystemExit as done:
-            code = int(done.code or 0)
+            code = done.code if isinstance(done.code, int) else int(done.code is not None)
+        except Exception:
+            code = 1
+            traceback.print_exc()
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import itlens
 from itlens import cli
-from tests.doc_pages import ROOT, SMALLER, blocks, commands, fewer_words, having, name
+from tests.doc_pages import FEWER_PARTS, ROOT, SMALLER, blocks, commands, fewer_words, having, name
 
 
 @pytest.mark.parametrize("page", [p for p in having("sh") if any(c[0] == "itlens" for c in commands(p))], ids=name)
@@ -28,6 +28,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if command[0] != "itlens":
             continue
         words = [stands_for.get(word, word) for word in command] + SMALLER.get(command[1], [])
+        words += [] if "--probes" in words else FEWER_PARTS.get(command[1], [])
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as done:
             cli.main()

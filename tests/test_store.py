@@ -73,14 +73,14 @@ def test_data_array_round_trip(tmp_path, name):
 
 def test_other_programs_can_read_it(tmp_path):
     save(result(["a", "b"], model="m"), tmp_path / "a.nc")
-    ds = xr.load_dataset(tmp_path / "a.nc", engine="netcdf4")
+    ds = xr.load_dataset(tmp_path / "a.nc", engine="h5netcdf")
     assert ds.source_token.values.tolist() == ["a", "b"] and ds.attrs == {"model": "m"}
 
 
 def test_levels_take_less_space_and_score_the_same(tmp_path):
     ds = result(list("abcdefghij") * 20, 200)
     full, small = save(ds, tmp_path / "full.nc"), save(ds, tmp_path / "small.nc", levels=10)
-    assert small.stat().st_size * 2.8 < full.stat().st_size
+    assert small.stat().st_size * 3 < full.stat().st_size
     back = load(small)
     assert back.attrs["levels"] == 10 and back.score.dtype == np.float32
     np.testing.assert_array_equal(importance_density(back), importance_density(ds))

@@ -164,7 +164,7 @@ def bootstrap_difference(
 
 
 def adjust(p: ArrayLike, method: Literal["holm", "fdr_bh"] = "holm") -> np.ndarray:
-    """p-values corrected for their number, by Holm or by Benjamini and Hochberg; NaN stays and does not count.
+    """p-values (one axis) corrected by Holm, or by Benjamini and Hochberg; NaN stays and does not count.
 
     Holm: sorted ascending, p_(i) becomes the largest of (n - j) p_(j) for j = 0 .. i, at most 1. (statsmodels has both,
     and collects garbage at each call: a fifth of a second in a large process.)
@@ -172,6 +172,8 @@ def adjust(p: ArrayLike, method: Literal["holm", "fdr_bh"] = "holm") -> np.ndarr
     values = np.asarray(p, dtype=float)
     known = np.flatnonzero(np.isfinite(values))
     out = np.full(values.shape, np.nan)
+    if method not in ("holm", "fdr_bh"):
+        raise ValueError(f"method={method!r}; expected 'holm' or 'fdr_bh'.")
     if method == "fdr_bh":
         out[known] = stats.false_discovery_control(values[known]) if known.size else values[known]
         return out

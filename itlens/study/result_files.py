@@ -18,9 +18,10 @@ class ResultFiles:
 
     def read(self, path: Path) -> xr.Dataset | None:
         """The Dataset of a file; None where there is no such file, or a broken one, which is computed again."""
-        if not path.exists():
+        try:
+            stamp = _stamp(path)
+        except FileNotFoundError:
             return None
-        stamp = _stamp(path)
         if path not in self._held or self._held[path][0] != stamp:
             try:
                 result = load(path)

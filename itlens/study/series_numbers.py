@@ -1,8 +1,8 @@
 """Every model's numbers by prompt along a series, of its attributions and of its activations.
 
-Attributions are each model's on its own response. Activations are compared along the series only where all its models
-read the same tokens, that is where the prompts bring their responses: with each pair on the responses of its own tuned
-model, the texts would differ as much as the models.
+Attributions are each model's on its own response. Activations are compared along the series only on prompts of which
+all its models read the same tokens, such as those that bring their responses: with each pair on the responses of its
+own tuned model, the texts would differ as much as the models.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import xarray as xr
 
 from itlens.diff import ModelSeries, activation_scores, prompt_scores, series
 from itlens.errors import StoreError
@@ -20,9 +18,9 @@ from itlens.study.comparison import Comparison
 from itlens.study.folder import RunFolder
 
 _SCORING = ("levels", "threshold", "p")
-OWN_RESPONSES = (
-    "Activations are not compared along the series, since each pair read the responses of its own tuned model; give "
-    "prompts with responses, which all models read."
+OTHER_TOKENS = (
+    "Activations are compared along the series on {same} of {all} prompts: of the others the models did not read the "
+    "same tokens (responses of their own, or different chat templates); give prompts with responses, and one format."
 )
 
 
@@ -33,7 +31,7 @@ class SeriesNumbers:
         self._labels = list(labels)
         self._scores: dict[str, pd.DataFrame] = {}
         self._runs: dict[str, pd.DataFrame] = {}
-        self._read: list[xr.DataArray] = []
+        self._read: list[pd.Series] = []
 
     def add(self, place: int, comparison: Comparison) -> None:
         """The comparison of the model at this place (from 1) with the first."""
@@ -44,12 +42,15 @@ class SeriesNumbers:
             if comparison.activation is not None:
                 self._runs[label] = activation_scores(getattr(comparison.activation, which))
         if comparison.activation is not None:
-            self._read.append(comparison.activation.base["tokens_digest"])
+            self._read.append(comparison.activation.base["tokens_digest"].to_series())
 
     @property
     def notes(self) -> list[str]:
         """What stands in no table, and why."""
-        return [OWN_RESPONSES] if len(self._runs) == len(self._labels) and not self._same_tokens() else []
+        same, all_read = len(self._same_tokens()), set().union(*(digests.index for digests in self._read))
+        if len(self._runs) < len(self._labels) or same == len(all_read):
+            return []
+        return [OTHER_TOKENS.format(same=same, all=len(all_read))]
 
     def compared(self, folder: Path) -> tuple[ModelSeries | None, ModelSeries | None]:
         """`itlens.diff.series` of the prompts that all models have finished, against the first and the neighbour;
@@ -66,17 +67,20 @@ class SeriesNumbers:
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         scores, runs = ({} if len(found) < len(self._labels) else found for found in (self._scores, self._runs))
-        if runs and not self._same_tokens():
-            runs = {}
+        same = self._same_tokens()
+        runs = {label: table[table["id"].isin(same)] for label, table in runs.items()} if len(same) else {}
         if not scores or not runs:
             return scores or runs
         return {
             label: scores[label].merge(runs[label].drop(columns="group"), on="id", how="left") for label in self._labels
         }
 
-    def _same_tokens(self) -> bool:
-        first, *others = self._read
-        return all(first.sizes == other.sizes and np.array_equal(first.values, other.values) for other in others)
+    def _same_tokens(self) -> list[str]:
+        """The prompts of which all pairs read the same tokens."""
+        if not self._read:
+            return []
+        digests = pd.concat(self._read, axis=1, join="inner")
+        return [str(id) for id in digests.index[digests.nunique(axis=1) == 1]]
 
 
 def _scores(comparison: Comparison, which: str) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from rich.console import Console
 import itlens
 from itlens.prompts import frame_prompts
 from itlens.study import SeriesComparison, TemplateComparison, open_series, open_templates
-from itlens.study.series_numbers import OWN_RESPONSES
+from itlens.study.series_numbers import OTHER_TOKENS
 from itlens.study.several_pages import series_sections, write_several
 from itlens.terminal import print_several
 from tests.study.runs import Counted, six_prompts
@@ -160,25 +160,28 @@ class TestSeries:
         assert back["word_pair_overlap"] == pytest.approx(other["word_pair_overlap"])
         assert back["value_overlap"] == pytest.approx(other["value_overlap"], rel=1e-5)
 
-    @pytest.mark.parametrize("given", [True, False])
+    @pytest.mark.parametrize("given", [6, 5, 0])
     def test_activations_stand_in_the_series_where_all_models_read_the_same(
-        self, pair_folders: tuple[Path, Path], tmp_path: Path, given: bool
+        self, pair_folders: tuple[Path, Path], tmp_path: Path, given: int
     ) -> None:
         """Of prompts with responses: each model's own `activation_scores`, and the base is the same in every pair."""
-        prompts = [prompt.replace(response=" is a word" if given else None) for prompt in six_prompts()]
+        texts = [" is a word"] * given + [None] * (6 - given)
+        prompts = [prompt.replace(response=text) for prompt, text in zip(six_prompts(), texts, strict=True)]
         models = dict(zip(("a", "b", "c"), [*pair_folders, pair_folders[0]], strict=True))
-        asked = ATTRIBUTED | {"probes": ["attribution", "activation"]}
+        asked = ATTRIBUTED | {"probes": ["attribution", "activation"] if given else "activation"}
         found = itlens.compare_series(models, prompts, out=tmp_path / "run", **asked)
+        said = [note for note in found.notes if note == OTHER_TOKENS.format(same=given, all=6)]
+        assert len(said) == (given < 6)
+        if not given:
+            assert found.first is None
+            return
         assert found.first is not None
         rows = found.first.differences.query("group == 'all'").set_index(["statistic", "model"])
-        assert ("instruction_score", "c") in rows.index
-        assert (OWN_RESPONSES in found.notes) == (not given)
-        if not given:
-            assert "attention_entropy" not in rows.index.get_level_values("statistic")
-            return
-        alone = itlens.activations(itlens.load_model(pair_folders[1]), prompts, progress=False)
+        assert rows.loc[("instruction_score", "c"), "n"] == 6
+        alone = itlens.activations(itlens.load_model(pair_folders[1]), prompts[:given], progress=False)
         own = itlens.diff.activation_scores(alone)
         for name in ("attention_to_instruction", "attention_entropy", "active_neurons", "commitment_layer"):
+            assert rows.loc[(name, "b"), "n"] == given
             assert rows.loc[(name, "b"), "tuned_mean"] == pytest.approx(own[name].mean(), rel=1e-6)
             assert rows.loc[(name, "c"), "difference"] == 0, "the base once more"
 
