@@ -91,4 +91,6 @@ def _cell(name: str, row: pd.Series) -> str:
         return ""
     if name.startswith("p_"):
         return "< 0.001" if value < 0.001 else f"{value:.3f}"
-    return str(int(value)) if name == "n" else f"{value:.3g}" if name.endswith("overlap") else f"{value:+.3g}"
+    if name == "n":
+        return str(int(value))
+    return f"{value:.3g}" if name.endswith(("overlap", "residual_change")) else f"{value:+.3g}"

@@ -35,49 +35,59 @@ def hero(content: ReportContent) -> str:
     links = "".join(f'<a href="#{anchor}">{words}</a>' for anchor, words in (sections | ALWAYS).items())
     return (
         f'<section class="hero"><h1>{text.html(content.title)}</h1>'
-        f"{_verdict(content)}{_figures(content)}"
+        f"{_findings(content)}"
         f'<nav aria-label="Sections">{links}</nav></section>'
     )
 
 
-def _verdict(content: ReportContent) -> str:
-    """The answers; those about parts with an answer of their own, where they end the verdict, as paragraphs."""
+def _answers(content: ReportContent) -> tuple[str, list[str]]:
+    """The verdict without the answers of parts that it ends with, and these: "" for a part that it does not quote."""
     parts = [("", content.words), *(("", part) for part in content.concepts)]
     parts += zip(("Activations: ", "Patching: ", "Faithfulness: "), _running(content), strict=True)
     rest, last = content.verdict, list[str]()
     for name, part in reversed(parts):
-        own = "" if part is None else part.verdict
+        own, said = "" if part is None else part.verdict, ""
         for answer in (name + own, own):  # a study says before an answer what it is about
             if own and rest.endswith(answer):
-                rest, last = rest.removesuffix(answer).strip(), [answer, *last]
+                rest, said = rest.removesuffix(answer).strip(), answer
                 break
-    return "".join(f'<p class="verdict">{text.html(part)}</p>' for part in [rest, *last] if part)
+        last = [said, *last] if part is not None else last
+    return rest, last
 
 
 def _running(content: ReportContent) -> tuple[Any, Any, Any]:
     return content.activation, content.patching, content.faithfulness
 
 
-def _figures(content: ReportContent) -> str:
-    rows = {}
+def _findings(content: ReportContent) -> str:
+    """The answer of each part beside its figures; of a report of one part, above them."""
+    rest, answers = _answers(content)
+    rows = []
     if content.diff is not None:
         cards = attribution_cards(content)
         none = '<div class="card">No prompt was scored, so there is nothing to compare.</div>'
-        rows["Attribution: the instruction score"] = _cards(cards) if cards else none
+        rows.append(("Attribution: the instruction score", _cards(cards) if cards else none))
+        rest, answers = "", [rest, *answers]
     if content.words is not None:
-        rows["Attention: changed heads in which a verb’s count rose"] = _cards(attention_cards(content.words.diff))
+        cards = attention_cards(content.words.diff)
+        rows.append(("Attention: changed heads in which a verb’s count rose", _cards(cards)))
     for part in content.concepts:
         heading = text.html(SIDES.get(part.side, part.side))
-        rows[f"Feed-forward. {heading}"] = _cards(concept_figures(part))
+        rows.append((f"Feed-forward. {heading}", _cards(concept_figures(part))))
     if content.activation is not None:
-        rows["Activations, on the same words"] = _cards(activation_cards(content.activation))
+        rows.append(("Activations, on the same words", _cards(activation_cards(content.activation))))
     if content.patching is not None:
-        rows["Patching: what carries it"] = _cards(patch_cards(content.patching))
+        rows.append(("Patching: what carries it", _cards(patch_cards(content.patching))))
     if content.faithfulness is not None:
-        rows["Faithfulness of the attributions"] = _cards(faithful_cards(content.faithfulness))
+        rows.append(("Faithfulness of the attributions", _cards(faithful_cards(content.faithfulness))))
+    said = [f'<p class="verdict">{text.html(answer)}</p>' if answer else "" for answer in answers]
+    top = f'<p class="verdict">{text.html(rest)}</p>' if rest else ""
     if len(rows) == 1:
-        return next(iter(rows.values()))
-    return "".join(f'<p class="which">{heading}</p>{row}' for heading, row in rows.items())
+        return top + said[0] + rows[0][1]
+    return top + "".join(
+        f'<p class="which">{heading}</p><div class="finding">{words or "<p></p>"}{cards}</div>'
+        for (heading, cards), words in zip(rows, said, strict=True)
+    )
 
 
 def _cards(cards: Sequence[Card]) -> str:

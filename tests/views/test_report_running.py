@@ -62,6 +62,13 @@ def test_answers_become_paragraphs_with_what_they_are_about() -> None:
         ("Activations", "Patching", "Faithfulness"), PARTS.values(), strict=True))]  # fmt: skip
 
 
+def test_each_answer_stands_beside_its_own_figures() -> None:
+    page = page_of()
+    finding = r'<p class="which">.*?</p><div class="finding"><p class="verdict">(.*?)</p><div class="figures">'
+    blocks = re.findall(finding, page)
+    assert blocks == [part.verdict for part in PARTS.values()]
+
+
 def test_figures_at_the_top_are_those_of_the_results() -> None:
     page = page_of()
     hero = page[page.index('class="figures"') : page.index("<nav")]
