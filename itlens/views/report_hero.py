@@ -84,10 +84,11 @@ def _findings(content: ReportContent) -> str:
     top = f'<p class="verdict">{text.html(rest)}</p>' if rest else ""
     if len(rows) == 1:
         return top + said[0] + rows[0][1]
-    return top + "".join(
-        f'<p class="which">{heading}</p><div class="finding">{words or "<p></p>"}{cards}</div>'
-        for (heading, cards), words in zip(rows, said, strict=True)
-    )
+    both = [
+        f'<div class="finding">{words}{row[1]}</div>' if words else row[1]
+        for row, words in zip(rows, said, strict=True)
+    ]
+    return top + "".join(f'<p class="which">{row[0]}</p>{block}' for row, block in zip(rows, both, strict=True))
 
 
 def _cards(cards: Sequence[Card]) -> str:
