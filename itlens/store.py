@@ -32,6 +32,7 @@ Result: TypeAlias = xr.Dataset | xr.DataArray | pd.DataFrame
 
 _JSON, _KIND = "itlens_json", "itlens_dataarray"
 _UNNAMED = "itlens_unnamed"
+_SMALL = 4096  # bytes; to compress less takes more space than it saves, a file of one prompt 36 kB in place of 20
 _DICTIONARY = 1 << 26  # bytes; with less, a large vocabulary would come back as the words in use only
 _BROKEN = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
@@ -98,7 +99,7 @@ def _netcdf_bytes(result: xr.Dataset | xr.DataArray) -> bytes:
 
 
 def _is_packable(variable: xr.Variable) -> bool:
-    return variable.ndim > 0 and variable.size > 0 and variable.dtype.kind in "iufb"
+    return variable.ndim > 0 and variable.nbytes > _SMALL and variable.dtype.kind in "iufb"
 
 
 def _encode_variable(variable: xr.Variable) -> xr.Variable:
