@@ -33,7 +33,7 @@ def called(*arguments: object, path: Path = RECOGNITION) -> subprocess.Completed
             runpy.run_path(str(path), run_name="__main__")
         except SystemExit as done:
             code = done.code if isinstance(done.code, int) else int(done.code is not None)
-        except Exception:
+        except Exception:  # as an interpreter of its own would end: with a traceback, and 1
             code = 1
             traceback.print_exc()
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
