@@ -33,15 +33,15 @@ PROBES = ("activations", "shift")
 
 
 def words(count: int, seed: int) -> str:
-    """So many tokens of the word-level tokenizer."""
+    """A number of tokens of the word-level tokenizer, as a text."""
     generator = torch.Generator().manual_seed(seed)
     return " ".join(f"w{number}" for number in torch.randint(2, 49_000, (count,), generator=generator).tolist())
 
 
-def prompts(count: int, asked: argparse.Namespace) -> list[itlens.Prompt]:
+def prompts(count: int, args: argparse.Namespace) -> list[itlens.Prompt]:
     """Prompts with their responses."""
     return [
-        itlens.Prompt(words(asked.prompt, 2 * n), id=f"p{n}", response=" " + words(asked.response, 2 * n + 1))
+        itlens.Prompt(words(args.prompt, 2 * n), id=f"p{n}", response=" " + words(args.response, 2 * n + 1))
         for n in range(count)
     ]
 
@@ -72,16 +72,16 @@ def summarised(pair: Any, read: list[Any], **options: Any) -> Any:
     )
 
 
-def measure_time(asked: argparse.Namespace) -> None:
+def measure_time(args: argparse.Namespace) -> None:
     """Rounds in turns; medians and ratios."""
     from attribution_speed import word_tokenizer
 
-    from itlens.probes.running.forced import forced
+    from itlens.hooked.tokens import forced
 
     models = [itlens.load_model(model, tokenizer=word_tokenizer(), check=False) for model in networks()]
     pair = itlens.load_pair(*models, keep_both=True)
-    for count in asked.prompts:
-        read = forced(models[0], prompts(count, asked))
+    for count in args.prompts:
+        read = forced(models[0], prompts(count, args))
 
         def plain(read: list[Any] = read) -> None:
             for model in models:
@@ -109,7 +109,7 @@ def measure_time(asked: argparse.Namespace) -> None:
             "shift": shift,
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(asked.rounds):
+        for _ in range(args.rounds):
             for name, run in ways.items():
                 start = time.perf_counter()
                 run()
@@ -128,7 +128,7 @@ def save(folder: Path) -> None:
         word_tokenizer().save_pretrained(folder / name)
 
 
-def measure_memory(folder: Path, count: int, asked: argparse.Namespace) -> None:
+def measure_memory(folder: Path, count: int, args: argparse.Namespace) -> None:
     """In a process of its own."""
     from compare_memory import reset_peak, status, tiny
 
@@ -140,13 +140,13 @@ def measure_memory(folder: Path, count: int, asked: argparse.Namespace) -> None:
     pair = itlens.load_pair(folder / "base", folder / "tuned")
     weights = sum(parameter.numel() * parameter.element_size() for parameter in pair.base.parameters())
     loading = status("VmHWM") - before
-    if asked.probe == "shift":
-        itlens.activation_shift(pair, prompts(count, asked), responses="given", progress=False)
+    if args.probe == "shift":
+        itlens.activation_shift(pair, prompts(count, args), responses="given", progress=False)
     else:
-        summarised(pair, prompts(count, asked))
+        summarised(pair, prompts(count, args))
     peak = status("VmHWM") - before
     print(
-        f"{asked.probe:<12}{count:>3} prompts  weights {weights / 1e6:.0f} MB  loading {loading / weights:.2f}x  "
+        f"{args.probe:<12}{count:>3} prompts  weights {weights / 1e6:.0f} MB  loading {loading / weights:.2f}x  "
         f"peak {peak / weights:.2f}x of one model",
         flush=True,
     )
@@ -162,17 +162,17 @@ def main() -> None:
     parser.add_argument("--only", choices=("time", "memory"), default=None)
     parser.add_argument("--probe", choices=PROBES, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=None, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    if asked.folder is not None:
-        return measure_memory(asked.folder, asked.prompts[0], asked)
-    if asked.only != "memory":
-        measure_time(asked)
-    if asked.only != "time":
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.folder is not None:
+        return measure_memory(args.folder, args.prompts[0], args)
+    if args.only != "memory":
+        measure_time(args)
+    if args.only != "time":
         with tempfile.TemporaryDirectory() as scratch:
             save(Path(scratch))
-            for probe, count in product(PROBES, asked.prompts):
-                sizes = ["--prompts", str(count), "--prompt", str(asked.prompt), "--response", str(asked.response)]
+            for probe, count in product(PROBES, args.prompts):
+                sizes = ["--prompts", str(count), "--prompt", str(args.prompt), "--response", str(args.response)]
                 command = [sys.executable, __file__, *sizes, "--probe", probe, "--folder", scratch]
                 subprocess.run(command, check=True)
     return None

@@ -1,6 +1,6 @@
 """How fast is attribution? Ratios against the released code's way, inseq and captum, all measured in one run.
 
-A random Llama of 135M parameters (SmolLM2's shape) in float32, a prompt and a given response of so many tokens, input x
+A random Llama of 135M parameters (SmolLM2's shape) in float32, a prompt and a given response of fixed length, input x
 gradient of the probability. The ways take turns, several rounds; the table gives medians, ratios of medians, and how
 far each way's scores are from the reference's (largest difference as a share of the largest score).
 
@@ -142,34 +142,31 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=30)
     parser.add_argument("--no-peers", action="store_true", help="leave inseq and captum out")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    hf = LlamaForCausalLM(shape_135m(asked.layers)).eval()
+    hf = LlamaForCausalLM(shape_135m(args.layers)).eval()
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(2, VOCABULARY, (asked.prompt + asked.response,), generator=generator).tolist()
-    prompt, response = ids[: asked.prompt], ids[asked.prompt :]
-    all_ways = ways(hf, not asked.no_peers)
+    ids = torch.randint(2, VOCABULARY, (args.prompt + args.response,), generator=generator).tolist()
+    prompt, response = ids[: args.prompt], ids[args.prompt :]
+    all_ways = ways(hf, not args.no_peers)
     times: dict[str, list[float]] = {name: [] for name in all_ways}
     scores = {}
-    for turn in range(asked.rounds):
+    for turn in range(args.rounds):
         for name, run in all_ways.items():
             start = time.perf_counter()
             scores[name] = run(prompt, response)
             times[name].append(time.perf_counter() - start)
             print(f"round {turn + 1}: {name} {times[name][-1]:.1f} s", flush=True)
-    report(times, scores, asked)
+    report(times, scores, args)
 
 
-def report(times: dict[str, list[float]], scores: dict[str, np.ndarray], asked: argparse.Namespace) -> None:
+def report(times: dict[str, list[float]], scores: dict[str, np.ndarray], args: argparse.Namespace) -> None:
     """The table, with ratios against every reference."""
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     references = [name for name in ("released", "inseq", "captum") if name in medians]
     largest = np.abs(scores["released"]).max()
-    print(
-        f"\n{asked.prompt} prompt + {asked.response} response tokens, {asked.threads} threads, "
-        f"medians of {asked.rounds}"
-    )
+    print(f"\n{args.prompt} prompt + {args.response} response tokens, {args.threads} threads, medians of {args.rounds}")
     print(f"{'way':<16}{'seconds':>9}" + "".join(f"{'vs ' + name:>14}" for name in references) + f"{'difference':>14}")
     for name, median in medians.items():
         ratios = "".join(f"{medians[reference] / median:>13.2f}x" for reference in references)

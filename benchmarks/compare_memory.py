@@ -5,7 +5,7 @@ folder; a fresh process then does what `compare` does for one model: load, and a
 tokens long. Peaks of resident memory (Linux: VmHWM, which is set back between the phases) are counted above what the
 process held before, with everything imported. "activations of one batch" are the tensors that the recorded forward pass
 keeps for the backward pass (counted while it runs), and the rows that are pulled back together (as
-`itlens.probes.memory` counts them). Beside it, as the reference: a Hugging Face model loaded in a process of its own.
+`itlens.models.memory` counts them). The reference is a Hugging Face model loaded in a process of its own.
 
     python benchmarks/compare_memory.py [--folder DIR]
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from itlens.probes.gradient.jacobian import before_unembed
+from itlens.hooked.hooks import FIRST, run_hooked
 
 PROMPT = " ".join(f"w{number}" for number in range(100, 148))
 RESPONSE = " " + " ".join(f"w{number}" for number in range(200, 248))
@@ -57,7 +57,7 @@ def measure_itlens(folder: str, backend: str) -> None:
     import transformer_lens  # noqa: F401  counted before, not as the model's memory
 
     import itlens
-    from itlens.probes.memory import row_bytes, rows_at_a_time
+    from itlens.models.memory import row_bytes, rows_at_a_time
 
     itlens.attribute(tiny(), "w1 w2", " w3 w4")
     before = status("VmRSS")
@@ -92,12 +92,8 @@ def recorded_bytes(model: Any) -> int:
     def record(value: torch.Tensor, hook: Any) -> torch.Tensor:
         return value.detach().requires_grad_(True)
 
-    def one(value: torch.Tensor, hook: Any) -> torch.Tensor:
-        return value[:, :1]
-
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        tokens = torch.arange(2, 97)[None]
-        model.run_with_hooks(tokens, fwd_hooks=[("hook_embed", record), (before_unembed(model), one)])
+        run_hooked(model, torch.arange(2, 97)[None], [("hook_embed", record)], positions=FIRST)
     return sum(kept.values())
 
 
@@ -134,12 +130,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=None, help="keep the checkpoint here")
     parser.add_argument("--measure", choices=("hooked", "bridge", "reference"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.measure:
-        folder = str(asked.folder)
-        return measure_reference(folder) if asked.measure == "reference" else measure_itlens(folder, asked.measure)
+    args = parser.parse_args()
+    if args.measure:
+        folder = str(args.folder)
+        return measure_reference(folder) if args.measure == "reference" else measure_itlens(folder, args.measure)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = asked.folder or Path(scratch) / "base"
+        folder = args.folder or Path(scratch) / "base"
         if not (folder / "config.json").exists():
             make(folder)
         for which in ("reference", "hooked", "bridge"):

@@ -33,8 +33,8 @@ from transformers import LlamaForCausalLM
 
 import itlens
 from itlens import Vocabulary
-from itlens.probes.concepts.components import CentredRows, principal_components
-from itlens.probes.concepts.concept_words import UnitWords
+from itlens.findings.mlp.probe_components import CentredRows, principal_components
+from itlens.findings.mlp.probe_words import UnitWords
 from itlens.weights import AttentionWeights, MlpWeights
 
 WIDTH, NEURONS = 4096, 11_008
@@ -135,11 +135,12 @@ def whole_model(model: Any, vocab: Vocabulary, name: str) -> None:
     itlens.mlp_concepts(model, vocab, layers=0)
     before = status("VmRSS:")
     reset_peak()
-    for side in ("value", "key"):
-        lapse, busy, ds = timed(lambda side=side: itlens.mlp_concepts(model, vocab, side=side))
+    for vectors in ("value", "key"):
+        lapse, busy, ds = timed(lambda vectors=vectors: itlens.mlp_concepts(model, vocab, vectors=vectors))
         sizes = f"{ds.sizes['layer']} layers, {ds.sizes['component']} components, {len(vocab)} words"
         print(
-            f"{name}, side {side}: {lapse:.1f} s (processors {busy:.1f} s) for {sizes}; result {ds.nbytes / 1e6:.0f} MB"
+            f"{name}, {vectors} vectors: {lapse:.1f} s (processors {busy:.1f} s) for {sizes}; result "
+            f"{ds.nbytes / 1e6:.0f} MB"
         )
     print(f"memory above the process with its model: {(status('VmHWM:') - before) / 1e9:.2f} GB")
 
@@ -153,19 +154,19 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--kinds", nargs="*", default=["noise", "trained"])
     parser.add_argument("--model")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
-    vocab = Vocabulary([f"w{number}" for number in range(2, asked.words + 2)])
-    if asked.model:
-        own = Vocabulary.load("builtin", size=asked.words)
-        whole_model(itlens.load_model(asked.model, check=False), own, asked.model)
+    vocab = Vocabulary([f"w{number}" for number in range(2, args.words + 2)])
+    if args.model:
+        own = Vocabulary.load("builtin", size=args.words)
+        whole_model(itlens.load_model(args.model, check=False), own, args.model)
     else:
         hf = LlamaForCausalLM(shape_135m(30)).eval()
         whole_model(itlens.load_model(hf, tokenizer=word_tokenizer(), check=False), vocab, "135M shape")
         del hf
-    for kind in asked.kinds:
-        one_layer(kind, vocab, asked.components, asked.rounds, asked.full)
+    for kind in args.kinds:
+        one_layer(kind, vocab, args.components, args.rounds, args.full)
 
 
 if __name__ == "__main__":

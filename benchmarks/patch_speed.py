@@ -30,12 +30,12 @@ from attribution_speed import shape_135m, word_tokenizer
 from transformers import LlamaForCausalLM
 
 import itlens
-from itlens.probes.patches.estimate import estimated_effects
-from itlens.probes.patches.metrics import metric_of
-from itlens.probes.patches.parts import Part, parts_of
-from itlens.probes.patches.runs import ActivationPatches, Receiver
-from itlens.probes.running.forced import Forced, forced
-from itlens.probes.running.hooking import run_hooked, token_logprobs
+from itlens.findings.patching.probe_estimate import estimated_effects
+from itlens.findings.patching.probe_metrics import metric_of
+from itlens.findings.patching.probe_parts import Part, parts_of
+from itlens.findings.patching.probe_runs import ActivationPatches, Receiver
+from itlens.hooked.hooks import run_hooked, token_logprobs
+from itlens.hooked.tokens import Forced, forced
 
 LOOPS = ("one by one", "own layout")
 
@@ -119,10 +119,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--tokens", type=int, default=48)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
-    case = Case(asked.layers, asked.heads, asked.batch, asked.tokens)
+    case = Case(args.layers, args.heads, args.batch, args.tokens)
     given, listed = case.donor(), case.parts.listed()
     ways = {
         "plain": case.plain,
@@ -133,7 +133,7 @@ def main() -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, Any] = {}
-    for _ in range(asked.rounds):
+    for _ in range(args.rounds):
         for name, run in ways.items():
             lapse, found[name] = timed(run)
             seconds[name].append(lapse * (len(listed) / (len(case.some) + 1) if name in LOOPS else 1))

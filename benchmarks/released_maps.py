@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import itlens
-from itlens.released import with_prompt
+from itlens.results.released import with_prompt
 
 _TOLERANCE = 0.012
 

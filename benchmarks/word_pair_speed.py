@@ -5,7 +5,7 @@ built-in ones. With --model, --vocabulary and --vectors: real ones.
 
   released    for each head: the whole vocabulary is sorted for every dimension, as strings; the cosines of each top
               word and each word's threshold (cosines with the first 3,000 words, kept in a dictionary) are computed
-              word by word; word vectors are looked up for free. Written anew from a description, not the code itself
+              word by word; word vectors are looked up for free. Rewritten from a description, not the code itself
   itlens      what `itlens.qk_word_pairs` does for one head, its thresholds included when cold
 
 Cold is the first head; warm is a further head, when the released way has the thresholds of ALL words. Both ways start
@@ -35,19 +35,18 @@ from transformers import LlamaForCausalLM
 
 import itlens
 from itlens import Vocabulary, WordVectors
-from itlens.probes.attention import qk_layers
-from itlens.probes.words.qk_search import Search
-from itlens.probes.words.relatedness import Relatedness
-from itlens.probes.words.word_pair_table import pair_table
-from itlens.probes.words.word_rows import WordRows, known_tokens
+from itlens.findings.attention.probe import qk_layers
+from itlens.findings.attention.probe_search import Relatedness, Search
+from itlens.findings.attention.probe_tables import pair_table
 from itlens.weights import AttentionWeights, MlpWeights, ModelWeights
+from itlens.weights.words import WordRows, known_tokens
 
 BASELINE, DEVIATIONS = 3000, 1.96
 Pairs = list[set[tuple[str, str]]]
 
 
 class Released:
-    """The released code's way, written anew: strings, sorts of everything, thresholds and pairs word by word."""
+    """The released code's way, rewritten: strings, sorts of everything, thresholds and pairs word by word."""
 
     def __init__(self, words: list[str], vectors: dict[str, np.ndarray]) -> None:
         self.words, self.vectors, self.limits = words, vectors, {}
@@ -257,21 +256,21 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--vocabulary", default="builtin")
     parser.add_argument("--vectors", default="builtin")
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
-    if asked.model:
-        model = itlens.load_model(asked.model, check=False)
-        words = (word for word in Vocabulary.load(asked.vocabulary) if not set(word) & set("=|"))
-        vocab, vectors = Vocabulary(islice(words, asked.words)), WordVectors.load(asked.vectors)
+    if args.model:
+        model = itlens.load_model(args.model, check=False)
+        words = (word for word in Vocabulary.load(args.vocabulary) if not set(word) & set("=|"))
+        vocab, vectors = Vocabulary(islice(words, args.words)), WordVectors.load(args.vectors)
     else:
-        model, vocab, vectors = synthetic(asked.words, asked.layers)
-    case = Case(model, vocab, vectors, asked.top_k)
-    print(f"{len(vocab)} words, top {asked.top_k}, {asked.threads} threads")
-    all_heads(case, model, one_head(case, asked.rounds))
-    if asked.seven_b:
+        model, vocab, vectors = synthetic(args.words, args.layers)
+    case = Case(model, vocab, vectors, args.top_k)
+    print(f"{len(vocab)} words, top {args.top_k}, {args.threads} threads")
+    all_heads(case, model, one_head(case, args.rounds))
+    if args.seven_b:
         del case, model
-        seven_b(asked.seven_b, asked.words, asked.top_k)
+        seven_b(args.seven_b, args.words, args.top_k)
 
 
 if __name__ == "__main__":

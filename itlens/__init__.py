@@ -19,7 +19,7 @@ from itlens.errors import (
 )
 from itlens.lazy import lazy_names
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "load_model": "itlens.models",
@@ -28,25 +28,25 @@ _HOME = {
     "Prompt": "itlens.prompts",
     "load_prompts": "itlens.prompts",
     "format_prompts": "itlens.prompts",
-    "attribute": "itlens.probes.attribution",
-    "activations": "itlens.probes.activation",
-    "qk_word_pairs": "itlens.probes.attention",
-    "qk_energy": "itlens.probes.attention",
-    "ov_word_pairs": "itlens.probes.words.output_words",
-    "ov_copying": "itlens.probes.words.output_words",
-    "mlp_concepts": "itlens.probes.mlp",
-    "neuron_words": "itlens.probes.concepts.neurons",
-    "mean_vectors": "itlens.probes.words.word_rows",
-    "patch": "itlens.probes.patching",
-    "activation_shift": "itlens.probes.shift",
-    "faithfulness": "itlens.probes.faithfulness",
-    "to_words": "itlens.aggregate",
-    "to_spans": "itlens.aggregate",
-    "sparsify": "itlens.density",
-    "importance_density": "itlens.density",
-    "span_mask": "itlens.density",
-    "span_score": "itlens.density",
-    "span_profile": "itlens.density",
+    "attribute": "itlens.hooked.attribution",
+    "activations": "itlens.findings.activation.probe",
+    "qk_word_pairs": "itlens.findings.attention.probe",
+    "qk_energy": "itlens.findings.attention.probe",
+    "ov_word_pairs": "itlens.findings.attention.probe_output",
+    "ov_copying": "itlens.findings.attention.probe_output",
+    "mlp_concepts": "itlens.findings.mlp.probe",
+    "neuron_words": "itlens.findings.mlp.probe_neurons",
+    "mean_vectors": "itlens.weights.words",
+    "patch": "itlens.findings.patching.probe",
+    "activation_shift": "itlens.findings.activation.probe_shift",
+    "faithfulness": "itlens.findings.faithfulness.probe",
+    "to_words": "itlens.results.aggregate",
+    "to_spans": "itlens.results.aggregate",
+    "sparsify": "itlens.results.density",
+    "importance_density": "itlens.results.density",
+    "span_mask": "itlens.results.density",
+    "span_score": "itlens.results.density",
+    "span_profile": "itlens.results.density",
     "annotate_concepts": "itlens.annotate.concept_labels",
     "Vocabulary": "itlens.vocabulary",
     "WordVectors": "itlens.vocabulary",
@@ -55,10 +55,15 @@ _HOME = {
     "compare_series": "itlens.study",
     "compare_templates": "itlens.study",
     "Comparison": "itlens.study",
-    "save": "itlens.store",
-    "load": "itlens.store",
+    "Finding": "itlens.findings.base",
+    "Verdict": "itlens.findings.base",
+    "Headline": "itlens.findings.base",
+    "option": "itlens.findings.options",
+    "register": "itlens.findings",
+    "save": "itlens.results.store",
+    "load": "itlens.results.store",
 }
-_MODULES = ("annotate", "diff", "views", "demo", "errors")
+_MODULES = ("annotate", "diff", "views", "demo", "errors", "findings")
 
 __all__ = [
     "AnnotateError",
@@ -83,23 +88,26 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from itlens import annotate, demo, diff, errors, views
-    from itlens.aggregate import to_spans, to_words
+    from itlens import annotate, demo, diff, errors, findings, views
     from itlens.annotate import annotate_concepts
-    from itlens.density import importance_density, span_mask, span_profile, span_score, sparsify
+    from itlens.findings import register
+    from itlens.findings.activation.probe import activations
+    from itlens.findings.activation.probe_shift import activation_shift
+    from itlens.findings.attention.probe import qk_energy, qk_word_pairs
+    from itlens.findings.attention.probe_output import ov_copying, ov_word_pairs
+    from itlens.findings.base import Finding, Headline, Verdict
+    from itlens.findings.faithfulness.probe import faithfulness
+    from itlens.findings.mlp.probe import mlp_concepts
+    from itlens.findings.mlp.probe_neurons import neuron_words
+    from itlens.findings.options import option
+    from itlens.findings.patching.probe import patch
+    from itlens.hooked.attribution import attribute
     from itlens.models import ModelPair, load_model, load_pair
     from itlens.planted import selftest
-    from itlens.probes.activation import activations
-    from itlens.probes.attention import qk_energy, qk_word_pairs
-    from itlens.probes.attribution import attribute
-    from itlens.probes.concepts.neurons import neuron_words
-    from itlens.probes.faithfulness import faithfulness
-    from itlens.probes.mlp import mlp_concepts
-    from itlens.probes.patching import patch
-    from itlens.probes.shift import activation_shift
-    from itlens.probes.words.output_words import ov_copying, ov_word_pairs
-    from itlens.probes.words.word_rows import mean_vectors
     from itlens.prompts import Prompt, format_prompts, load_prompts
-    from itlens.store import load, save
+    from itlens.results.aggregate import to_spans, to_words
+    from itlens.results.density import importance_density, span_mask, span_profile, span_score, sparsify
+    from itlens.results.store import load, save
     from itlens.study import Comparison, compare, compare_series, compare_templates
     from itlens.vocabulary import Vocabulary, WordVectors
+    from itlens.weights.words import mean_vectors

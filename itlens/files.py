@@ -32,7 +32,7 @@ _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` only when the block ends without an error, and then wholly.
+    """Open a binary file that takes the place of `path` only when the block ends without an error, and then wholly.
 
     Makes missing folders. An OSError becomes a StoreError that says why; after any error nothing is left behind.
     """
@@ -72,7 +72,7 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file. Raises StoreError for a file that is missing, broken, or cannot be read."""
+    """Return the content of a JSON file. Raises StoreError for a file that is missing, broken, or cannot be read."""
     try:
         return json.loads(read_bytes(Path(path)).decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -80,7 +80,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises StoreError that says why it cannot be read."""
+    """Return the content of a file. Raises StoreError that says why it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -103,17 +103,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def is_plain_text(text: str) -> bool:
-    """Whether a text is valid UTF-8 without NUL: what netCDF, Parquet and readers of JSON can hold."""
+    """Return whether a text is valid UTF-8 without NUL: what netCDF, Parquet and readers of JSON can hold."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def visible(text: str) -> str:
-    """The text with control characters (not new lines and tabs) escaped: nothing in a file may steer a terminal."""
+    """Return the text with control characters (not new lines and tabs) escaped: nothing in a file may steer a
+    terminal."""
     return "".join(_escaped(c) if _steers(c) else c for c in text)
 
 
 def _steers(character: str) -> bool:
-    """Whether a character starts an escape sequence, moves the cursor, or turns the direction of writing."""
+    """Return whether a character starts an escape sequence, moves the cursor, or turns the direction of writing."""
     if character in "\n\t":
         return False
     return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNS

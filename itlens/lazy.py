@@ -10,11 +10,13 @@ from typing import Any
 def lazy_names(
     package: str, home: Mapping[str, str], modules: tuple[str, ...] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package: names and the modules they live in, and submodules of the package."""
+    """Return `__getattr__` and `__dir__` of a package: names and the modules they live in, and submodules of the
+    package."""
 
     def get(name: str) -> Any:
         if name in home:
-            return getattr(import_module(home[name]), name)
+            module, _, own = home[name].partition(":")
+            return getattr(import_module(module), own or name)
         if name in modules:
             return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")

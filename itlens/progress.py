@@ -1,4 +1,4 @@
-"""How far long work is, on standard error; nothing is shown where that is no terminal or notebook."""
+"""Show the progress of long work on standard error; nothing is shown where that is no terminal or notebook."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ class Reporter:
         self._tasks: dict[str, TaskID] = {}
 
     def start(self, which: str, done: int, everything: int | None) -> None:
-        """A turn begins; `done` of its parts were finished before. everything: None where that is not known yet."""
+        """Return a turn begins; `done` of its parts were finished before. everything: None where that is not known
+        yet."""
         self._tasks[which] = self._bars.add_task(which, total=everything, completed=done)
 
     def advance(self, which: str) -> None:
-        """One more prompt or layer is finished."""
+        """Return one more prompt or layer is finished."""
         self._bars.advance(self._tasks[which])
 
     def reach(self, which: str, done: int, everything: int) -> None:
-        """So many of all are finished."""
+        """Set progress to `done` of `everything`."""
         self._bars.update(self._tasks[which], completed=done, total=everything)
 
 
 def _bars(show: bool, *, transient: bool = False) -> tuple[Progress, bool]:
-    """Bars on standard error, and whether there is somebody to see them."""
+    """Return bars on standard error, and whether there is somebody to see them."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=transient), show and (
@@ -43,7 +44,7 @@ def _bars(show: bool, *, transient: bool = False) -> tuple[Progress, bool]:
 
 @contextmanager
 def reporter(show: bool) -> Iterator[Reporter]:
-    """Progress bars while the block runs."""
+    """Show progress bars while the block runs."""
     bars, wanted = _bars(show)
     bars.disable = not wanted
     with bars:
@@ -63,7 +64,7 @@ class Counted:
 
 @contextmanager
 def late_bar(description: str, show: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A function of (done, all) that shows a bar, but only once the work has taken `PATIENCE` seconds."""
+    """Give a function of (done, all) that shows a bar, but only once the work has taken `PATIENCE` seconds."""
     bars, wanted = _bars(show, transient=True)
     task, begun = bars.add_task(description), monotonic()
 

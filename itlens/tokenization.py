@@ -11,11 +11,11 @@ parts of one character (bytes) share its range; a token that stands for no chara
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
-from itlens.errors import ModelError, PromptError
+from itlens.errors import ModelError, PromptError, StoreError
 
 _PLAIN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 
@@ -45,6 +45,45 @@ class Encoded:
     def ids(self) -> list[int]:
         """All ids in the order in which the model reads them."""
         return [*self.front, *self.prompt_ids, *self.response_ids]
+
+
+Finish: TypeAlias = Literal["given", "eos", "length", "empty"]
+ResponseSource: TypeAlias = Literal["given", "generated"]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response that a model is made to read: one that it generated, or a given text.
+
+    ids: as generated; reading `text` again can give others, so that a generated response is its ids. text: what they
+    decode to after the prompt, or the given text. finish: why it ends: "eos" (the model ended it), "length"
+    (max_new_tokens or the model's context), "empty" (ended at once), "given". source: "generated" or "given".
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    finish: Finish
+    source: ResponseSource
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values that `from_json` reads back."""
+        return {"ids": list(self.ids), "text": self.text, "finish": self.finish, "source": self.source}
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Response:
+        """Read what `as_json` returned. Raises StoreError for anything else."""
+        if isinstance(kept, Mapping):
+            ids, text = kept.get("ids"), kept.get("text")
+            finish: Any = kept.get("finish")
+            source: Any = kept.get("source")
+            known = finish in get_args(Finish) and source in get_args(ResponseSource)
+            if known and isinstance(text, str) and isinstance(ids, list) and all(map(_is_id, ids)):
+                return cls(tuple(ids), text, finish, source)
+        raise StoreError(f"{str(kept)[:60]!r} is no response; expected the fields ids, text, finish and source.")
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +139,8 @@ def encode_ids(
 
 
 def front_tokens(tokenizer: Any) -> list[int]:
-    """The ids of the special tokens that the tokenizer puts in front of a text by its own rule (often BOS, or none)."""
+    """Return the ids of the special tokens that the tokenizer puts in front of a text by its own rule (often BOS, or
+    none)."""
     with_special = tokenizer("a", add_special_tokens=True)["input_ids"]
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     for position in range(len(with_special) - len(plain) + 1):
@@ -128,7 +168,7 @@ def _encoded(
 
 
 def _read(tokenizer: Any, text: str, prepend_bos: bool | None) -> tuple[tuple[int, ...], _Tokens]:
-    """The special tokens in front, and the tokens of the text without them."""
+    """Return the special tokens in front, and the tokens of the text without them."""
     tokens = _tokens(tokenizer, text)
     front = _front(tokenizer, prepend_bos)
     bos = tokenizer.bos_token_id
@@ -176,7 +216,8 @@ def _tokens_of_slow(tokenizer: Any, text: str) -> _Tokens:
 
 
 def _claim_spaces(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges in order; white space before a token that no token claims (some tokenizers trim it) is that token's."""
+    """Return the ranges in order; white space before a token that no token claims (some tokenizers trim it) is that
+    token's."""
     ranges: list[tuple[int, int]] = []
     last = 0  # the end of what is claimed
     for start, stop in offsets:
@@ -189,7 +230,8 @@ def _claim_spaces(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, 
 
 
 def _without_prefix(text: str, pieces: list[str], ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """An empty range for a lone "▁" that the tokenizer itself put in front: its offsets claim the next character."""
+    """Return an empty range for a lone "▁" that the tokenizer itself put in front: its offsets claim the next
+    character."""
     freed = []
     for number, (start, stop) in enumerate(ranges):
         following = ranges[number + 1] if number + 1 < len(ranges) else (stop, stop)
@@ -200,7 +242,7 @@ def _without_prefix(text: str, pieces: list[str], ranges: list[tuple[int, int]])
 
 
 def _token_texts(tokenizer: Any, ids: list[int], text: str, ranges: list[tuple[int, int]]) -> list[str]:
-    """Decoded strings; the text's own white space where a decoder drops or adds it."""
+    """Return the decoded strings; the text's own white space where a decoder drops or adds it."""
     shown = []
     for number, (start, stop) in zip(ids, ranges, strict=True):
         decoded = tokenizer.decode([number], **_PLAIN)
@@ -210,7 +252,7 @@ def _token_texts(tokenizer: Any, ids: list[int], text: str, ranges: list[tuple[i
 
 
 def _by_decoding(tokenizer: Any, before: list[int], ids: list[int]) -> tuple[str, list[tuple[int, int]]]:
-    """The text that `ids` add after `before`, and each id's range in it, from decoding ever longer beginnings.
+    """Return the text that `ids` add after `before`, and each id's range in it, from decoding ever longer beginnings.
 
     A beginning that ends inside a character decodes to a replacement character; its last token waits for the token
     that completes the character, and shares the character's range.
@@ -232,7 +274,7 @@ def _by_decoding(tokenizer: Any, before: list[int], ids: list[int]) -> tuple[str
 
 
 def _common(part: str, whole: str) -> int:
-    """The number of leading characters that two strings share."""
+    """Return the number of leading characters that two strings share."""
     if whole.startswith(part):
         return len(part)
     shorter = min(len(part), len(whole))

@@ -35,6 +35,9 @@ class Commands:
         """The one sentence of a command that must fail: exit code 2, one line on standard error, no output."""
         code, out, err = self.run(*words)
         assert (code, out) == (2, "")
-        assert err.startswith("itlens: ") and err.endswith("\n") and err.count("\n") == 1 and "Traceback" not in err
+        assert err.startswith("itlens: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
         assert err[:-1].isprintable()
         return err.removeprefix("itlens: ").rstrip("\n")

@@ -9,6 +9,7 @@ import gc
 import os
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,23 +22,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models of a few thousand parameters get slower with more
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# The modules that compute. Not itlens.prompts, itlens.store and diff.attributions: what they are given is the
-# user's, and their own one-sentence errors must be what a test sees, not a type checker's.
+# The modules that compute. Not itlens.prompts, itlens.results.store and what only compares results of the user's: their
+# own one-sentence errors must be what a test sees, not a type checker's.
 ENFORCED = (
-    "itlens.probes",
-    "itlens.density",
-    "itlens.aggregate",
+    "itlens.hooked",
+    "itlens.weights",
+    "itlens.stats.paired",
+    "itlens.stats.ranks",
+    "itlens.stats.subspaces",
+    "itlens.results.density",
+    "itlens.results.aggregate",
     "itlens.tokenization",
     "itlens.vocabulary.tokens",
-    "itlens.weights",
-    "itlens.diff.component_match",
-    "itlens.diff.length_regression",
-    "itlens.diff.principal_angles",
-    "itlens.diff.response_profile",
-    "itlens.diff.rotation_nulls",
-    "itlens.diff.sensitivity_grid",
-    "itlens.diff.statistics",
-    "itlens.diff.variance_transfer",
+    "itlens.findings.attribution.diff_scores",
+    *(
+        f"itlens.findings.{path.parent.name}.{path.stem}"
+        for path in sorted((Path(__file__).parents[1] / "itlens" / "findings").glob("*/probe*.py"))
+    ),
 )
 install_import_hook(ENFORCED, f"{tests.shapes.__name__}.check")
 

@@ -21,16 +21,17 @@ def rotation(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Compl
     return script("--out", out, path=ROTATION), out
 
 
-def test_the_rotation_script_prints_angles_beside_their_nulls(
+def test_the_rotation_script_prints_angles_with_their_nulls(
     rotation: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
     """Every figure again, from the concepts that it saved."""
     done, out = rotation
     assert done.returncode == 0, done.stderr
-    turned = itlens.load(out / "turned.nc")
+    rotated = itlens.load(out / "turned.nc")
     base, tuned = (itlens.load(out / f"{which}.nc") for which in ("base", "tuned"))
-    assert isinstance(turned, xr.Dataset)
-    assert done.stdout.startswith(itlens.diff.concepts_verdict(turned)) and turned["k"].values.tolist() == [10, 50, 100]
+    assert isinstance(rotated, xr.Dataset)
+    assert done.stdout.startswith(itlens.diff.concepts_verdict(rotated))
+    assert rotated["k"].values.tolist() == [10, 50, 100]
     titles = {"Overlap": "overlap", "Mean principal angle": "mean_angle"}
     for k in (10, 50, 100):
         rows = {name: table(done.stdout, f"First {k} concepts. {title}") for title, name in titles.items()}
@@ -66,20 +67,20 @@ def shares(printed: str, title: str) -> dict[tuple[str, str], list[float]]:
 def test_the_rotation_script_prints_shares_of_tasks_and_levels(
     rotation: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
-    """Every share counted anew from the labels that it saved, and the tests are those of the shares."""
+    """Every share counted again from the labels that it saved, and the tests are those of the shares."""
     done, out = rotation
     both = [itlens.load(out / f"{which}_labels.parquet") for which in ("base", "tuned")]
     assert [len(labels) for labels in both] == [300, 300] and {len(set(labels["component"])) for labels in both} == {50}
     tasks, levels = shares(done.stdout, "Table 5"), shares(done.stdout, "Figure 3")
     assert [name for _, name in tasks] == [*itlens.annotate.TASKS, "any", "none", "known"]
     assert tasks["", "known"][:2] == pytest.approx([labels["known"].mean() for labels in both], rel=6e-3)
-    told = [labels[labels["known"]] for labels in both]
+    known = [labels[labels["known"]] for labels in both]
     for task in itlens.annotate.TASKS:
-        assert tasks["", task][:2] == pytest.approx([labels[f"task_{task}"].mean() for labels in told], rel=6e-3)
+        assert tasks["", task][:2] == pytest.approx([labels[f"task_{task}"].mean() for labels in known], rel=6e-3)
     groups = {"all": range(6), "layers 0-1": (0, 1), "layers 2-3": (2, 3), "layer 4": (4,), "layer 5": (5,)}
     assert list(levels) == [(group, level) for group in groups for level in (*itlens.annotate.LEVELS, "none")]
     for (group, level), row in levels.items():
-        inside = [labels[labels["layer"].isin(groups[group])]["level"] for labels in told]
+        inside = [labels[labels["layer"].isin(groups[group])]["level"] for labels in known]
         expected = [(part == level.replace("none", "")).mean() for part in inside]
         assert row[:3] == pytest.approx([*expected, expected[1] - expected[0]], rel=6e-3, abs=1e-9)
     assert max(row[0] for row in levels.values()) > 0.5  # there is something to be counted

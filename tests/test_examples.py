@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 
 import itlens
 from tests.example_scripts import EXAMPLES, RECOGNITION, ROTATION, VERBS, called, script, table
-from tests.study.word_runs import WORDS, vectors
+from tests.study.studies import WORDS, vectors
 from tests.tiny import tiny_folder
 
 NOTEBOOK = EXAMPLES / "explore.ipynb"
@@ -56,7 +56,7 @@ def test_the_script_prints_the_tables(finding: tuple[subprocess.CompletedProcess
         assert title in done.stdout
     (row,) = re.findall(r"^ *all +(\d+)", done.stdout.split("Tests")[0], flags=re.MULTILINE)
     assert row == "12"
-    assert "importance density" in done.stdout.splitlines()[0] or "Nothing can be" in done.stdout.splitlines()[0]
+    assert "instruction score" in done.stdout.splitlines()[0]
 
 
 def test_the_script_writes_figures_that_need_no_network(
@@ -111,7 +111,7 @@ def verbs(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Complete
     return script("--out", out, path=VERBS), out
 
 
-def test_the_verb_script_prints_the_papers_table_and_the_null_beside_it(
+def test_the_verb_script_prints_the_papers_table_and_the_nulls(
     verbs: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
     """Every figure again, from the results that it saved."""
@@ -119,7 +119,7 @@ def test_the_verb_script_prints_the_papers_table_and_the_null_beside_it(
     assert done.returncode == 0, done.stderr
     words = itlens.load(out / "tables" / "word_pairs.nc")
     assert done.stdout.startswith(itlens.diff.pairs_verdict(words))
-    titles = {"Share of the changed heads": "instruction_share", "Instruction minus": "p_welch", "Beside it": "p_null"}
+    titles = {"Share of the changed heads": "instruction_share", "Instruction minus": "p_welch", "Nulls": "p_null"}
     for title, name in titles.items():
         rows = table(done.stdout, title)
         assert ["group", *words.group.values.tolist()] == list(rows)
@@ -134,7 +134,7 @@ def test_the_verb_script_writes_figures_that_need_no_network(
 ) -> None:
     _, out = verbs
     pages = {page.stem: page.read_text(encoding="utf-8") for page in (out / "figures").iterdir()}
-    assert set(pages) == {"heads", "verbs", "most_moved_head"}
+    assert set(pages) == {"heads", "verbs", "most_changed_head"}
     for name, page in pages.items():
         assert not re.search(r"<(script|link|img)\b[^>]*(src|href)=[\"'](https?:)?//", page), name
     assert (out / "report.html").is_file()
@@ -147,7 +147,7 @@ def test_the_verb_script_takes_any_pair_and_any_words(tmp_path: Path) -> None:
     words = ("--vocabulary", tmp_path / "words.txt", "--vectors", tmp_path / "vectors.npz", "--top-k", 20)
     done = called("--base", base, "--tuned", tuned, *words, "--out", tmp_path / "out", path=VERBS)
     assert done.returncode == 0, done.stderr
-    assert "Heads that moved most" in done.stdout and table(done.stdout, "Share of")["all"][0] == "8"
+    assert "Heads that changed most" in done.stdout and table(done.stdout, "Share of")["all"][0] == "8"
 
 
 @pytest.mark.parametrize(

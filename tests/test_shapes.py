@@ -6,8 +6,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from itlens.density import importance_density
-from itlens.probes.gradient.objectives import objective_function
+from itlens.hooked.objectives import objective_function
+from itlens.results.density import importance_density
 from tests.conftest import ENFORCED
 
 
@@ -24,4 +24,4 @@ def test_a_wrong_shape_is_refused() -> None:
 def test_a_wrong_type_is_refused_and_a_whole_number_is_a_float() -> None:
     with pytest.raises(TypeCheckError):
         importance_density("scores")  # type: ignore[arg-type]
-    assert "itlens.density" in ENFORCED and "itlens.prompts" not in ENFORCED
+    assert "itlens.results.density" in ENFORCED and "itlens.prompts" not in ENFORCED

@@ -1,4 +1,4 @@
-"""What a list of words is about: a description, the users' tasks it serves, and a linguistic level.
+"""Labels for lists of words: a description, the users' tasks that it serves, and a linguistic level.
 
 A labeller is a function of a list of words. `lexicon()` needs neither network nor model; `chat(model)` asks a server.
 Names load on first use.

@@ -1,7 +1,7 @@
-"""What the characters of words tell, without any dictionary: numbers, code, scripts, affixes, sounds.
+"""Traits of words by their characters, without any dictionary: numbers, code, scripts, affixes, sounds.
 
-Each function takes words and gives traits: something a word has, as (level, task, description). Words have a trait
-in common when they give equal traits.
+Each function takes a word and returns traits: something a word has, as (level, task, description). Words have a trait
+in common when their traits are equal.
 """
 
 # ruff: noqa: SIM905
@@ -43,7 +43,7 @@ _CODE = re.compile(
 
 
 def surface(word: str) -> Trait | None:
-    """The class of a token that is no plain word of Latin letters; None for one that is."""
+    """Return the class of a token that is no plain word of Latin letters; None for one that is."""
     if _URL.fullmatch(word):
         return Trait("surface", "web addresses", "semantics", "coding")
     if _DATE.fullmatch(word):
@@ -72,7 +72,7 @@ def _script(word: str) -> Trait | None:
 
 
 def case(word: str) -> Trait | None:
-    """Abbreviations in capitals, and single letters."""
+    """Return the trait of abbreviations in capitals, and of single letters."""
     if len(word) == 1 and word.isalpha():
         return Trait("case", "single letters", "phonology")
     if len(word) > 1 and word.isalpha() and word.isupper():
@@ -81,37 +81,37 @@ def case(word: str) -> Trait | None:
 
 
 def affixes(word: str) -> list[Trait]:
-    """The prefixes and endings of a word in lower case, with at least three letters left beside them; hyphens.
+    """Return the prefixes and endings of a word in lower case that leave at least three letters; hyphens.
 
-    A plural has its singular's ending. "-s" is no ending here: it takes a dictionary to tell a plural from "always".
+    A plural has its singular's ending. "-s" is no ending here: only a dictionary distinguishes a plural from "always".
     """
     singular = word[:-1] if word.endswith("s") and not word.endswith("ss") else word
     ends = [f"-{end}" for end in SUFFIXES if singular.endswith(end) and len(singular) - len(end) > _SHORT]
     starts = [f"{start}-" for start in PREFIXES if word.startswith(start) and len(word) - len(start) > _SHORT]
-    found = [f"words with {affix}" for affix in (*ends, *starts)]
+    shared = [f"words with {affix}" for affix in (*ends, *starts)]
     if word.startswith(("-", "##")):
-        found.append("word pieces")
+        shared.append("word pieces")
     elif "-" in word.rstrip("-") and any(character.isalpha() for character in word):
-        found.append("words with a hyphen")
-    return [Trait("affix", shared, "morphology") for shared in found]
+        shared.append("words with a hyphen")
+    return [Trait("affix", description, "morphology") for description in shared]
 
 
 def sounds(word: str) -> list[Trait]:
-    """How a word in lower case begins and ends: one and two letters at the beginning, three at the end."""
+    """Return how a word in lower case begins and ends: one and two letters at the beginning, three at the end."""
     if not word.isalpha() or len(word) < 2:
         return []
-    found = [Trait("sound", f"words that begin with {word[:size]}-", "phonology") for size in (1, 2)]
+    traits = [Trait("sound", f"words that begin with {word[:size]}-", "phonology") for size in (1, 2)]
     if len(word) > 3:
-        found.append(Trait("sound", f"words that rhyme in -{word[-3:]}", "phonology"))
-    return found
+        traits.append(Trait("sound", f"words that rhyme in -{word[-3:]}", "phonology"))
+    return traits
 
 
 def parts(word: str) -> list[str]:
-    """The parts of four letters of a word in lower case; those that are words themselves make it a compound."""
+    """Return the parts of four letters of a word in lower case; those that are words make it a compound."""
     return sorted({word[at : at + 4] for at in range(len(word) - 3)}) if word.isalpha() else []
 
 
 def inside(word: str) -> list[Trait]:
-    """The pairs of letters in a word in lower case."""
+    """Return the pairs of letters in a word in lower case."""
     pairs = {word[at : at + 2] for at in range(len(word) - 1)} if word.isalpha() else set()
     return [Trait("inside", f"words with {pair} in them", "phonology") for pair in sorted(pairs)]

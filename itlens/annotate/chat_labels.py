@@ -1,7 +1,7 @@
 """Labels from a chat model on any OpenAI-compatible server, for each of several seeds.
 
-An answer that cannot be read is "cannot tell", and counted (`unparsed`). Answers are kept on disk and never asked for
-twice. What is sent: 15 words at a time, the prompt in `chat_prompt.py`, and the seed.
+An answer that cannot be read is "cannot tell", and counted (`unparsed`). Answers are kept on disk and never requested
+twice. Each request sends 15 words, the prompt in `chat_prompt.py`, and the seed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
-from itlens.annotate.chat_cache import ChatCache
-from itlens.annotate.chat_parsing import parse
-from itlens.annotate.chat_prompt import ANSWER_TOKENS, LONGEST_ANSWER, Cost, messages, tokens_about
-from itlens.annotate.chat_server import ChatServer
+from itlens.annotate.chat_prompt import ANSWER_TOKENS, LONGEST_ANSWER, Cost, messages, parse, tokens_about
+from itlens.annotate.chat_server import ChatCache, ChatServer
 from itlens.annotate.labels import Label, top_words
 from itlens.errors import AnnotateError
 
@@ -32,16 +30,16 @@ class Chat:
         self.name, self.seeds, self.workers = f"chat:{server.model}", seeds, workers
         # without a user's name and password, which an address may hold
         self.identity = f"{self.name} at {urlsplit(server.url).hostname}, temperature {temperature:g}"
-        self.unparsed = 0  # answers so far that were not what was asked for
+        self.unparsed = 0  # answers so far that were not the requested JSON
         self._server, self._cache, self._temperature, self._lock = server, cache, temperature, Lock()
 
     def __call__(self, words: Sequence[str], *, seed: int | None = None) -> Label:
-        """The label of the first 15 words; without a seed, with the first of `seeds`. Raises AnnotateError."""
-        asked = self._asked(words, self.seeds[0] if seed is None else seed)
-        place = {"server": self._server.url, **asked}
+        """Return the label of the first 15 words; without a seed, with the first of `seeds`. Raises AnnotateError."""
+        request = self._request(words, self.seeds[0] if seed is None else seed)
+        place = {"server": self._server.url, **request}
         answer = self._cache.get(place)
         if answer is None:
-            answer = self._server.ask(asked)
+            answer = self._server.ask(request)
             self._cache.put(place, answer)
         label = parse(answer, len(top_words(words)))
         if label is None:
@@ -50,24 +48,24 @@ class Chat:
         return label or Label.unknown
 
     def estimate(self, lists: Iterable[Sequence[str]]) -> Cost:
-        """What labelling these lists with all seeds takes; asks nobody. Raises AnnotateError."""
+        """Return what labelling these lists with all seeds takes; sends nothing. Raises AnnotateError."""
         calls = cached = tokens = 0
         met = set()
         for words in lists:
             for seed in self.seeds:
-                asked = self._asked(words, seed)
-                place = self._cache.path({"server": self._server.url, **asked})
+                request = self._request(words, seed)
+                place = self._cache.path({"server": self._server.url, **request})
                 if place in met or place.exists():
                     cached += 1
                 else:
-                    calls, tokens = calls + 1, tokens + tokens_about(asked["messages"])
+                    calls, tokens = calls + 1, tokens + tokens_about(request["messages"])
                 met.add(place)
         return Cost(calls, cached, tokens, calls * ANSWER_TOKENS)
 
     def __repr__(self) -> str:
         return f"chat({self._server.model!r}, base_url={self._server.url!r}, seeds={self.seeds})"
 
-    def _asked(self, words: Sequence[str], seed: int) -> dict[str, Any]:
+    def _request(self, words: Sequence[str], seed: int) -> dict[str, Any]:
         return {
             "model": self._server.model,
             "messages": messages(words),
@@ -89,13 +87,13 @@ def chat(
     pause: float = 1.0,
     workers: int = 4,
 ) -> Chat:
-    """A labeller that asks a chat model, once for each seed. Needs the extra: pip install 'itlens[annotate]'.
+    """Return a labeller that asks a chat model, once for each seed. Needs the extra: pip install 'itlens[annotate]'.
 
     base_url: of the server, ending in /v1; default: the environment's OPENAI_BASE_URL, else OpenAI's. The key is read
     from OPENAI_API_KEY; a server on this machine needs none. cache: a folder for the answers; default: itlens/chat in
     the user's cache folder. timeout: seconds per request. tries: of one request, when the server is busy, too slow
     or broken (429, 5xx, timeouts), with pauses of `pause` seconds, doubled each time, or as long as the server
-    asks for. workers: requests at a time.
+    requests. workers: requests at a time.
 
     Raises AnnotateError: no key, no package, no seeds, numbers out of range, and, when it is called, a server that
     cannot be reached, refuses, does not know the model, or speaks otherwise.

@@ -1,25 +1,73 @@
-"""One request to an OpenAI-compatible server: tried again where that can help, one sentence where it cannot.
+"""Requests to an OpenAI-compatible server, and their answers on disk, so that nothing is requested twice.
 
-The key comes from the environment (OPENAI_API_KEY) and goes nowhere but into the request: it is no argument, is not
-kept on disk, and is taken out of what a server answers before that is shown.
+A request is tried again where that can help, and ends in one sentence where it cannot. The key comes from the
+environment (OPENAI_API_KEY) and goes nowhere but into the request: it is no argument, is not kept on disk, and is taken
+out of what a server answers before that is shown.
+
+The cache holds one JSON file per answer. Its name is a hash of the whole request: server, model, messages, seed,
+temperature, longest answer; no key is in it. Files are written atomically: a program that is killed leaves whole
+answers or none.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 from itlens.errors import AnnotateError
-from itlens.files import visible
+from itlens.files import read_json, visible, write_json
 
+VERSION = 1  # of cached answers
 KEY, BASE_URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OPENAI = "https://api.openai.com/v1"
 _LONGEST_PAUSE = 60.0  # seconds
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_SHOWN = 200  # characters of what a server said
+_SHOWN = 200  # characters of a server's message
+
+
+class ChatCache:
+    """Answers in a folder, which need not exist yet."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise AnnotateError(f"cache={str(folder)!r} is a file; give a folder.")
+
+    def get(self, request: dict[str, Any]) -> str | None:
+        """Return the answer to a request, None where there is none yet.
+
+        Raises AnnotateError for an answer of another version and for one that answers something else, and
+        StoreError for a file that cannot be read.
+        """
+        path = self.path(request)
+        if not path.exists():
+            return None
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            version = content.get("version") if isinstance(content, dict) else None
+            raise AnnotateError(
+                f"{path} is a cached answer of version {version}, and this itlens reads version {VERSION}; give "
+                "another folder as cache=, or delete this one."
+            )
+        if content.get("asked") != request or not isinstance(content.get("answer"), str):
+            raise AnnotateError(f"{path} does not hold the answer that its name says; delete it.")
+        return str(content["answer"])
+
+    def put(self, request: dict[str, Any], answer: str) -> None:
+        """Keep an answer. Raises StoreError where it cannot be written."""
+        write_json(self.path(request), {"version": VERSION, "asked": request, "answer": answer})
+
+    def path(self, request: dict[str, Any]) -> Path:
+        """Return where the answer is, or would be."""
+        text = json.dumps(request, sort_keys=True)
+        name = hashlib.sha256(text.encode("ascii")).hexdigest()
+        return self.folder / name[:2] / f"{name}.json"
 
 
 class ChatServer:
@@ -39,12 +87,12 @@ class ChatServer:
             )
         self._client = _openai().OpenAI(api_key=self._key or "none", base_url=url, timeout=timeout, max_retries=0)
 
-    def ask(self, asked: dict[str, Any]) -> str:
-        """The text that the model answers; "" where it answers none. Raises AnnotateError."""
+    def ask(self, request: dict[str, Any]) -> str:
+        """Return the text that the model answers; "" where it answers none. Raises AnnotateError."""
         openai = _openai()
         for number in range(self._tries):
             try:
-                return self._text(self._client.chat.completions.create(**asked))
+                return self._text(self._client.chat.completions.create(**request))
             except openai.APIError as error:
                 if number + 1 == self._tries or not _passes(openai, error):
                     self._fail(openai, error, number + 1)
@@ -113,7 +161,7 @@ def _key() -> str:
     """The key, "" where there is none. One that no header can carry is refused here: the client would quote it."""
     key = os.environ.get(KEY, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise AnnotateError(f"The key in {KEY} holds characters that no key has (a line end, an accent): set it anew.")
+        raise AnnotateError(f"The key in {KEY} holds characters that no key has (a line end, an accent): set it again.")
     return key
 
 

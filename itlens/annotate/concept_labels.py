@@ -1,10 +1,13 @@
-"""Labels for the concepts of a model's feed-forward layers: one row per layer, component and seed."""
+"""Labels for the concepts of a model's feed-forward layers, from their strongest words.
+
+`annotate_concepts` gives a row per layer, component and seed; `with_labels` adds the lexicon's labels to the concepts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -14,9 +17,9 @@ from itlens.annotate.labels import TASKS, TOP, Label, Labeller
 from itlens.annotate.lexicon_labels import lexicon
 from itlens.errors import AnnotateError, ResultError
 from itlens.progress import late_bar
-from itlens.provenance import provenance
+from itlens.results.provenance import provenance
 
-_KEPT = ("model", "revision", "side", "signed", "n_layers", "vocabulary", "vocabulary_name", "vocabulary_size")
+_KEPT = ("model", "revision", "vectors", "signed", "n_layers", "vocabulary", "vocabulary_name", "vocabulary_size")
 
 
 class _Concept(NamedTuple):
@@ -34,7 +37,7 @@ def annotate_concepts(
     announce: Callable[[Any], None] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """What the concepts of `itlens.mlp_concepts` are about, from their 15 top words.
+    """Return what the concepts of `itlens.mlp_concepts` are about, from their 15 top words.
 
     labeller: "lexicon" (offline, always the same), `itlens.annotate.chat(...)`, or any function of a list of words
     that returns a `Label`. components: how many of each layer, from the first. announce: called before anything is
@@ -58,7 +61,7 @@ def annotate_concepts(
     with late_bar(bar, progress) as tell:
         labels = _labels(chosen, listed, seeds, tell)
     rows = [_row(concept, seed, label) for (concept, seed), label in labels]
-    table = pd.DataFrame(rows).assign(labeller=labeller_name(chosen))
+    table: pd.DataFrame = pd.DataFrame(rows).assign(labeller=labeller_name(chosen))
     facts = {name: concepts.attrs[name] for name in _KEPT if name in concepts.attrs}
     name = labeller_name(chosen)
     table.attrs = provenance("annotate_concepts", **facts, labeller=name, components=components, words=TOP)
@@ -69,28 +72,52 @@ def annotate_concepts(
     return table
 
 
-def labeller_of(labeller: Any) -> Any:
-    """The labeller itself, "lexicon" looked up. Raises AnnotateError for something that is none."""
+def with_labels(concepts: xr.Dataset, words: int) -> xr.Dataset:
+    """Return the concepts with the lexicon's labels, and with only their first `words` words.
+
+    Adds, on the axes of a list of words, description, tasks (text, joined by commas), level and confidence. Labels are
+    read off the words there are, at most 15.
+    """
+    labels = annotate_concepts(concepts, components=concepts.sizes["component"], progress=False)
+    labels["tasks"] = [", ".join(task for task in TASKS if row[f"task_{task}"]) for _, row in labels.iterrows()]
+    dims = concepts["word"].dims[:-1]
+    shape = tuple(concepts.sizes[dim] for dim in dims)  # labels come in the order of the axes
+    added = {
+        name: (dims, labels[name].to_numpy(dtype=kind).reshape(shape))
+        for name, kind in {"description": object, "tasks": object, "level": object, "confidence": float}.items()
+    }
+    labelled: xr.Dataset = concepts.assign(added).assign_attrs(labeller=labels.attrs["labeller"])
+    return first_words(labelled, words)
+
+
+def first_words(concepts: xr.Dataset, words: int) -> xr.Dataset:
+    """Return the concepts with only their first `words` words: labels may need more than are kept."""
+    shown: xr.Dataset = concepts.isel(rank=slice(words)).assign_attrs(top_k=words)
+    return shown
+
+
+def labeller_of(labeller: object) -> Labeller:
+    """Return the labeller itself, "lexicon" looked up. Raises AnnotateError for something that is none."""
     if labeller == "lexicon":
         return lexicon()
     if isinstance(labeller, str) or not callable(labeller):
         raise AnnotateError(
             f"labeller={labeller!r}; expected 'lexicon', itlens.annotate.chat(model), or a function of a list of words."
         )
-    return labeller
+    return cast(Labeller, labeller)
 
 
-def labeller_name(labeller: Any) -> str:
-    """What tables call it."""
+def labeller_name(labeller: Labeller) -> str:
+    """Return what tables call it."""
     return str(getattr(labeller, "name", getattr(labeller, "__name__", type(labeller).__name__)))
 
 
-def labeller_identity(labeller: Any) -> str:
-    """What its labels depend on, seeds apart: its `identity` where it has one, else its name."""
+def labeller_identity(labeller: Labeller) -> str:
+    """Return what its labels depend on, seeds apart: its `identity` where it has one, else its name."""
     return str(getattr(labeller, "identity", labeller_name(labeller)))
 
 
-def _concepts(concepts: Any, components: int) -> Iterator[_Concept]:
+def _concepts(concepts: object, components: int) -> Iterator[_Concept]:
     """The chosen concepts in order. Raises ResultError."""
     if not isinstance(concepts, xr.Dataset) or "word" not in concepts:
         raise ResultError("annotate_concepts takes the Dataset of itlens.mlp_concepts; got something else.")
@@ -110,23 +137,23 @@ def _concepts(concepts: Any, components: int) -> Iterator[_Concept]:
 
 
 def _labels(
-    labeller: Any, concepts: list[_Concept], seeds: tuple[int, ...], tell: Callable[[int, int], None]
+    labeller: Labeller, concepts: list[_Concept], seeds: tuple[int, ...], tell: Callable[[int, int], None]
 ) -> list[tuple[tuple[_Concept, int | None], Label]]:
     """Every concept with every seed, in order; several at a time where the labeller says so."""
     jobs: list[tuple[_Concept, int | None]] = [(concept, seed) for concept in concepts for seed in seeds or (None,)]
-    done = []
+    labels = []
     with ThreadPoolExecutor(getattr(labeller, "workers", 1)) as pool:
         try:
             for number, label in enumerate(pool.map(_asker(labeller), jobs), start=1):
-                done.append((jobs[number - 1], label))
+                labels.append((jobs[number - 1], label))
                 tell(number, len(jobs))
         except BaseException:
             pool.shutdown(cancel_futures=True)  # what is not sent yet stays unsent
             raise
-    return done
+    return labels
 
 
-def _asker(labeller: Any) -> Callable[[tuple[_Concept, int | None]], Label]:
+def _asker(labeller: Labeller) -> Callable[[tuple[_Concept, int | None]], Label]:
     def ask(job: tuple[_Concept, int | None]) -> Label:
         concept, seed = job
         words = list(concept.words)

@@ -1,4 +1,4 @@
-"""What a labeller says of a list of words, and what a labeller is.
+"""What a labeller says of a list of words (`Label`), and what a labeller is (`Labeller`).
 
 Tasks and levels are those of the paper: what users ask for, and the four levels of linguistics.
 """
@@ -68,7 +68,7 @@ class Labeller(Protocol):
 
 
 def top_words(words: Sequence[str]) -> list[str]:
-    """The words that are read. Raises AnnotateError for anything but a list of words."""
+    """Return the words that are read. Raises AnnotateError for anything but a list of words."""
     if isinstance(words, str) or not all(isinstance(word, str) for word in words):
         raise AnnotateError("A labeller takes a list of words, the strongest first; got something else.")
     kept = [str(word) for word in words if word.strip()][:TOP]

@@ -1,7 +1,7 @@
 """Labels from word lists: no network, no model, and the same answer every time.
 
-1. Every word gets traits: topics of `seed_words.tsv`, WordNet's supersenses, grammatical classes, families of forms,
-   and what its characters tell.
+1. Every word gets traits: topics written by hand (itlens/data/seed_words.tsv: topic, level, task, words), WordNet's
+   supersenses (itlens/data/builtin_senses.npz), grammatical classes, families of forms, and what its characters say.
 2. A trait that enough of the words have may be the label: at least half of them, and more for traits that many words
    of any list have (`_NEEDED`).
 3. Topics come first, then grammatical class, affixes and families, supersenses, other forms, and sound (`_ORDER`);
@@ -9,18 +9,75 @@
    they mean; and where an affix is shared, so is what it means ("-er": people).
 4. Tasks: that of the label's topic, and every task that at least half of the words serve by any topic.
 
-It knows the words and topics in its lists and no others: it reads no word in its context, sees no meaning that a
-list of words does not name, and cannot read languages other than English.
+It knows the words and topics in its lists and no others: it reads no word in its context, sees no meaning that a list
+of words does not name, and cannot read languages other than English.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
 
 from itlens.annotate.character_classes import Trait, affixes, case, inside, parts, sounds, surface
 from itlens.annotate.labels import TASKS, Label, top_words
-from itlens.annotate.word_lists import is_listed, supersenses, topics
+
+DATA = Path(__file__).parents[1] / "data"
+
+# lexnames(5WN), in the order of its numbers
+SUPERSENSES = [
+    "adj.all",
+    "adj.pert",
+    "adv.all",
+    "noun.Tops",
+    "noun.act",
+    "noun.animal",
+    "noun.artifact",
+    "noun.attribute",
+    "noun.body",
+    "noun.cognition",
+    "noun.communication",
+    "noun.event",
+    "noun.feeling",
+    "noun.food",
+    "noun.group",
+    "noun.location",
+    "noun.motive",
+    "noun.object",
+    "noun.person",
+    "noun.phenomenon",
+    "noun.plant",
+    "noun.possession",
+    "noun.process",
+    "noun.quantity",
+    "noun.relation",
+    "noun.shape",
+    "noun.state",
+    "noun.substance",
+    "noun.time",
+    "verb.body",
+    "verb.change",
+    "verb.cognition",
+    "verb.communication",
+    "verb.competition",
+    "verb.consumption",
+    "verb.contact",
+    "verb.creation",
+    "verb.emotion",
+    "verb.motion",
+    "verb.perception",
+    "verb.possession",
+    "verb.social",
+    "verb.stative",
+    "verb.weather",
+    "adj.ppl",
+]
+
+_ENDINGS = (("ies", "y"), ("es", "e"), ("es", ""), ("s", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", ""))
 
 # Supersenses that say nothing of a topic: too wide, or (noun.Tops) the words for the supersenses themselves.
 _WIDE = {"adj.all", "adj.pert", "adj.ppl", "adv.all", "noun.Tops", "verb.stative", "noun.attribute", "noun.state"}
@@ -64,7 +121,7 @@ class Lexicon:
     seeds: tuple[int, ...] = ()  # it always says the same
 
     def __call__(self, words: Sequence[str], *, seed: int | None = None) -> Label:
-        """The label of the first 15 words. Raises AnnotateError for anything but a list of words."""
+        """Return the label of the first 15 words. Raises AnnotateError for anything but a list of words."""
         kept = top_words(words)
         votes = _votes(kept)
         best = _best(votes, len(kept))
@@ -79,34 +136,34 @@ class Lexicon:
 
 
 def lexicon() -> Lexicon:
-    """The labeller that comes with itlens: word lists and rules, offline, the same answer every time."""
+    """Return the labeller that comes with itlens: word lists and rules, offline, the same answer every time."""
     return Lexicon()
 
 
 def _votes(words: list[str]) -> Counter[Trait]:
     """How many of the words have each trait."""
     votes = Counter(trait for word in words for trait in _traits(word))
-    # of what the spelling tells, "Over" and "over" are no two witnesses
+    # for what the spelling says, "Over" and "over" are one word
     votes += Counter(trait for word in dict.fromkeys(word.lower() for word in words) for trait in _spelling(word))
     return votes + _families(words) + _joined(words)
 
 
 def _traits(word: str) -> set[Trait]:
     """The traits of one word apart from its spelling."""
-    found = {trait for trait in (surface(word), case(word)) if trait is not None}
+    traits = {trait for trait in (surface(word), case(word)) if trait is not None}
     low = word.lower()
     grammatical = [topic for topic in topics().get(low, ()) if topic.level == "syntax"]
-    found |= {Trait("class", topic.name, "syntax") for topic in grammatical}
-    found |= {_GRAMMAR} if grammatical else set()
-    found |= {
+    traits |= {Trait("class", topic.name, "syntax") for topic in grammatical}
+    traits |= {_GRAMMAR} if grammatical else set()
+    traits |= {
         Trait("topic", topic.name, topic.level, topic.task)
         for topic in topics().get(low, ())
         if topic.level != "syntax"
     }
-    return found | (_senses(low) if not grammatical else set())
+    return traits | (_sense_traits(low) if not grammatical else set())
 
 
-def _senses(word: str) -> set[Trait]:
+def _sense_traits(word: str) -> set[Trait]:
     """What WordNet says: the supersense of the word's first meanings, and whether it is a verb or an adverb first."""
     senses = supersenses(word)
     if not senses:
@@ -191,3 +248,55 @@ def _tasks(words: list[str], trait: Trait) -> tuple[str, ...]:
 def _served(word: str) -> set[str]:
     traits = [surface(word), *(topics().get(word.lower(), ()))]
     return {trait.task for trait in traits if trait is not None and trait.task}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A list of words written by hand. level: of a label that rests on it. task: one of TASKS, or "" for none."""
+
+    name: str
+    level: str
+    task: str
+
+
+@cache
+def topics() -> dict[str, tuple[Topic, ...]]:
+    """Return the topics of each word, in lower case."""
+    by_word: dict[str, list[Topic]] = defaultdict(list)
+    lines = (DATA / "seed_words.tsv").read_text(encoding="utf-8").splitlines()
+    for line in lines[1:]:
+        name, level, task, words = line.split("\t")
+        for word in dict.fromkeys(words.split()):
+            by_word[word].append(Topic(name, level, task))
+    return {word: tuple(several) for word, several in by_word.items()}
+
+
+@cache
+def _senses() -> dict[str, tuple[str, ...]]:
+    with np.load(DATA / "builtin_senses.npz") as archive:
+        words = archive["words"].tobytes().decode("utf-8").split("\n")
+        numbers = archive["supersenses"].T.tolist()
+    return {
+        word: tuple(SUPERSENSES[number] for number in row if number < len(SUPERSENSES))
+        for word, row in zip(words, numbers, strict=True)
+    }
+
+
+def is_listed(word: str) -> bool:
+    """Return whether WordNet has the word in this form, in lower case."""
+    return word in _senses()
+
+
+def supersenses(word: str) -> tuple[str, ...]:
+    """Return at most three supersenses of a word in lower case, from frequent to rare; none where WordNet has none.
+
+    An inflected form that is not listed has those of its base form.
+    """
+    table = _senses()
+    if word in table:
+        return table[word]
+    for ending, instead in _ENDINGS:
+        base = word[: len(word) - len(ending)] + instead
+        if word.endswith(ending) and len(base) > 2 and base in table:
+            return table[base]
+    return ()

@@ -1,4 +1,5 @@
-"""The command line: `itlens demo | compare | report | attribute | words | concepts | inspect | selftest`.
+"""The command line: `itlens demo | compare | report | findings | attribute | words | concepts | inspect |
+selftest`.
 
 Exit codes: 0 done; 2 wrong input, with one sentence on standard error; 130 interrupted, with everything finished kept.
 Heavy modules load inside the commands, so that `itlens --help` answers at once.
@@ -12,23 +13,36 @@ from typing import Any
 
 import typer
 
-from itlens.cli.pairs import compare, demo, report
-from itlens.cli.selftest import selftest
-from itlens.cli.single import attribute, concepts, inspect, words
+from itlens.cli.attribute import attribute_command
+from itlens.cli.compare import compare_command, demo_command, findings_command, report_command, with_finding_options
+from itlens.cli.concepts import concepts_command
+from itlens.cli.inspect import inspect_command
+from itlens.cli.selftest import selftest_command
+from itlens.cli.words import words_command
 from itlens.errors import ItlensError
 from itlens.files import visible
 
-app = typer.Typer(
-    name="itlens",
-    help="What did instruction tuning change inside the model?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 # typer brings its own copy of click or uses the installed one; its exceptions are reached through its public names
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-for _command in (demo, compare, report, attribute, words, concepts, inspect, selftest):
-    app.command()(_command)
+
+
+def application() -> typer.Typer:
+    """Return the command line. The findings' options are read here, and not on import: one that cannot be loaded is one
+    sentence."""
+    app = typer.Typer(
+        name="itlens",
+        help="What did instruction tuning change inside the model?",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    commands = (
+        *(demo_command, with_finding_options(compare_command), report_command, findings_command),
+        *(attribute_command, words_command, concepts_command, inspect_command, selftest_command),
+    )
+    for command in commands:
+        app.command(command.__name__.removesuffix("_command"))(command)
+    return app
 
 
 def main() -> None:
@@ -37,7 +51,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(standalone_mode=False)
+        code = application()(standalone_mode=False)
     except _ClickException as error:
         _fail(error.format_message())
     except ItlensError as error:

@@ -1,11 +1,15 @@
-"""Options that several commands have, and what they can be."""
+"""What commands share: options and what they can be, loading one model, and the form of what is printed or written."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from itlens.errors import ItlensError
+from itlens.findings.base import Finding, Plan
 
 
 class Dtype(str, Enum):
@@ -22,6 +26,14 @@ class Backend(str, Enum):
 
     hooked = "hooked"
     bridge = "bridge"
+
+
+class ResponsesChoice(str, Enum):
+    """Whose responses both models are read on."""
+
+    own = "own"
+    tuned = "tuned"
+    base = "base"
 
 
 class Template(str, Enum):
@@ -75,7 +87,45 @@ NewTokensOption = Annotated[int, typer.Option(min=1, help="At most so many token
 VocabularyOption = Annotated[str, typer.Option(help="Words: builtin, or a text or TSV file from frequent to rare.")]
 VectorsOption = Annotated[str, typer.Option(help="Word vectors that tell what is related: builtin, or a file.")]
 TopKOption = Annotated[int, typer.Option(min=1, help="Words per head dimension, as queries and as keys.")]
-ProbesOption = Annotated[
-    str,
-    typer.Option(help="all, or names by commas: attribution, attention, mlp, activation, patching, faithfulness."),
+ProbesOption = Annotated[str, typer.Option(help="all, or names by commas; `itlens findings` lists them.")]
+ResponsesOption = Annotated[
+    ResponsesChoice,
+    typer.Option(help="own: each model is read on its own responses (the paper); tuned or base: both on that model's."),
 ]
+
+
+_BINARY = ("parquet", "nc")
+
+
+def form_of(kinds: type[WordFormat] | type[ConceptFormat], output: Enum | None, out: Path | None) -> str:
+    """What is asked for: by --format, else by the ending of --out, else a table."""
+    asked = None if output is None else str(output.value)
+    if out is None:
+        if asked in _BINARY:
+            raise ItlensError(f"--format {asked} is no text for a terminal; give a file with --out.")
+        return asked or "table"
+    ending = out.suffix.removeprefix(".")
+    forms = [form.value for form in kinds if form.value != "table"]
+    if ending not in forms:
+        raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .{', .'.join(forms)}.")
+    if asked not in (None, ending):
+        raise ItlensError(f"--out is {out.name!r} and --format {asked}; leave one of them out.")
+    return ending
+
+
+def plan_of_one(finding: Finding, model: str, adapter: str | None, trust_remote_code: bool, **options: Any) -> Plan:
+    """Return the plan of a finding for one model, from its config and tokenizer alone, with its options checked."""
+    from itlens.models.compatibility import Side
+    from itlens.study.request import checked_options
+
+    side = Side.of("base", model, adapter=adapter, trust_remote_code=trust_remote_code)
+    checked = checked_options([finding], {name: value for name, value in options.items() if value is not None})
+    layers, heads = int(side.facts.get("layers") or 0), int(side.facts.get("heads") or 0)
+    return Plan(checked.of[finding.name], {"base": side}, layers=tuple(range(layers)), heads=heads)
+
+
+def loaded_model(model: str, dtype: Dtype, backend: Backend, **options: Any) -> Any:
+    """Load the model of a command (`itlens.load_model`)."""
+    from itlens.models import load_model
+
+    return load_model(model, dtype=dtype.value, backend=backend.value, **options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itlens.models.architectures import SUPPORTED
 from itlens.models.compatibility import PairReport
 from itlens.models.describe import describe_model
+from itlens.models.hooked_model import HookedModel, refuse_no_model
 from itlens.models.layout import free_layout
 from itlens.models.load import load_model
 from itlens.models.pair import ModelPair, load_pair
@@ -16,6 +17,7 @@ from itlens.models.source import ModelSource, fingerprint, source_attrs, source_
 
 __all__ = [
     "SUPPORTED",
+    "HookedModel",
     "ModelPair",
     "ModelSource",
     "PairReport",
@@ -24,6 +26,7 @@ __all__ = [
     "free_layout",
     "load_model",
     "load_pair",
+    "refuse_no_model",
     "source_attrs",
     "source_of",
 ]

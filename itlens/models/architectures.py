@@ -1,8 +1,9 @@
-"""From a Hugging Face config to a HookedTransformerConfig, decided by the config and never by a name.
+"""Read a Hugging Face config: the facts of a model, and the fields of a HookedTransformerConfig.
 
-TransformerLens' own conversion chooses by the name or path of a model ("llama", "gemma-3" in a folder's name changes
-what it builds) and knows only the shapes of released checkpoints. Here each architecture is one function from the
-config's values to the fields of `HookedTransformerConfig`; what HookedTransformer cannot express is refused by name.
+Everything is decided by the config and never by a name. TransformerLens' own conversion chooses by the name or path of
+a model ("llama", "gemma-3" in a folder's name changes what it builds) and knows only the shapes of released
+checkpoints. Here each architecture is one function from the config's values to the fields of `HookedTransformerConfig`;
+what HookedTransformer cannot express is refused by name.
 """
 
 from __future__ import annotations
@@ -12,7 +13,52 @@ from collections.abc import Callable
 from typing import Any
 
 from itlens.errors import ModelError
-from itlens.models.rotary import Fields, cannot_express, rotary_fields
+
+Fields = dict[str, Any]
+
+
+def cannot_express(what: str) -> ModelError:
+    """Return the error for a model that is known, but more than HookedTransformer can do."""
+    return ModelError(f'HookedTransformer cannot express {what}; load this model with backend="bridge".')
+
+
+def rotary_fields(parameters: dict[str, Any], context: int) -> Fields:
+    """Return the rotary fields of one set of `rope_parameters` (transformers 5 keeps all of them in that dict)."""
+    kind = parameters.get("rope_type", "default")
+    fields: Fields = {"rotary_base": parameters["rope_theta"]}
+    if kind == "linear":
+        fields["rotary_scaling_factor"] = float(parameters["factor"])
+    elif kind == "llama3":
+        fields |= {
+            "use_NTK_by_parts_rope": True,
+            "NTK_by_parts_factor": parameters["factor"],
+            "NTK_by_parts_low_freq_factor": parameters["low_freq_factor"],
+            "NTK_by_parts_high_freq_factor": parameters["high_freq_factor"],
+            "NTK_original_ctx_len": parameters["original_max_position_embeddings"],
+        }
+    elif kind == "yarn":
+        fields |= _yarn(parameters, context)
+    elif kind != "default":
+        raise cannot_express(f"rotary positions of type {kind!r}")
+    return fields
+
+
+def _yarn(parameters: dict[str, Any], context: int) -> Fields:
+    if parameters.get("mscale") or parameters.get("mscale_all_dim"):
+        raise cannot_express("YaRN rotary positions with mscale")
+    factor = float(parameters["factor"])
+    scale = parameters.get("attention_factor")
+    return {
+        "use_yarn_rope": True,
+        "yarn_factor": factor,
+        # the default of Hugging Face (and of the YaRN paper) where the config does not say
+        "yarn_attention_factor": float(scale) if scale is not None else 0.1 * math.log(factor) + 1.0,
+        "yarn_beta_fast": float(parameters.get("beta_fast") or 32.0),
+        "yarn_beta_slow": float(parameters.get("beta_slow") or 1.0),
+        "yarn_original_max_position_embeddings": parameters.get("original_max_position_embeddings") or context,
+        "yarn_truncate": parameters.get("truncate", True),
+    }
+
 
 _ACTIVATIONS = {
     "silu": "silu",
@@ -32,12 +78,13 @@ def _activation(name: str) -> str:
 
 
 def _grouped(config: Any) -> int | None:
-    """Key-value heads where they are fewer than the heads; TransformerLens wants None for plain attention."""
+    """Return the key-value heads where they are fewer than the heads; TransformerLens wants None for plain
+    attention."""
     return config.num_key_value_heads if config.num_key_value_heads != config.num_attention_heads else None
 
 
 def _windows(config: Any, layer_types: list[str] | None) -> Fields:
-    """Sliding windows per layer, from the config's `layer_types`."""
+    """Return the sliding windows per layer, from the config's `layer_types`."""
     if not layer_types or "sliding_attention" not in layer_types or not config.sliding_window:
         return {}
     kinds = ["local" if kind == "sliding_attention" else "global" for kind in layer_types]
@@ -45,7 +92,7 @@ def _windows(config: Any, layer_types: list[str] | None) -> Fields:
 
 
 def _gated(config: Any) -> Fields:
-    """What Llama and its descendants share: RMS norms, rotary positions, gated feed-forward, grouped queries."""
+    """Return what Llama and its descendants share: RMS norms, rotary positions, gated feed-forward, grouped queries."""
     if getattr(config, "mlp_bias", False):
         raise cannot_express("biases in a gated feed-forward layer (mlp_bias)")
     if getattr(config, "use_bidirectional_attention", None):
@@ -200,15 +247,16 @@ _BY_TYPE = {
 
 
 def architecture_of(config: Any) -> str:
-    """The architecture's class name: by the config's model_type (GGUF files leave `architectures` empty or wrong)."""
+    """Return the architecture's class name: by the config's model_type (GGUF files leave `architectures` empty or
+    wrong)."""
     if config.model_type in _BY_TYPE:
         return _BY_TYPE[config.model_type]
     declared = getattr(config, "architectures", None) or []
-    return declared[0] if declared else config.model_type
+    return str(declared[0] if declared else config.model_type)
 
 
 def hooked_fields(config: Any) -> Fields:
-    """The fields of `HookedTransformerConfig` that the Hugging Face config determines, without dtype and device.
+    """Return the fields of `HookedTransformerConfig` that the Hugging Face config determines, without dtype and device.
 
     Raises ModelError for an architecture that is not in `BUILDERS` or that HookedTransformer cannot express.
     """
@@ -222,3 +270,53 @@ def hooked_fields(config: Any) -> Fields:
         "original_architecture": architecture,
         "init_weights": False,
     }
+
+
+def _first(config: Any, *names: str) -> int | None:
+    return next((value for name in names if (value := getattr(config, name, None)) is not None), None)
+
+
+def config_facts(config: Any) -> dict[str, Any]:
+    """Return the facts of a Hugging Face config in the field's words.
+
+    architecture, layers, heads, key_value_heads, d_model, d_head, d_mlp, vocabulary, context.
+
+    What a config does not say (a recurrent model has no heads) is None. experts: only of mixtures, how many.
+    """
+    text = config.get_text_config()
+    heads = _first(text, "num_attention_heads", "num_heads")
+    width = _first(text, "hidden_size", "d_model")
+    inner = _first(text, "intermediate_size", "ffn_dim", "n_inner")
+    return {
+        "architecture": architecture_of(config),
+        "layers": _first(text, "num_hidden_layers", "num_layers"),
+        "heads": heads,
+        "key_value_heads": _first(text, "num_key_value_heads") or heads,
+        "d_model": width,
+        "d_head": _first(text, "head_dim") or (width // heads if width and heads else None),
+        "d_mlp": inner if inner or width is None else 4 * width,
+        "vocabulary": text.vocab_size,
+        "context": _first(text, "max_position_embeddings", "n_positions", "n_ctx"),
+        **_experts(text),
+    }
+
+
+def cfg_facts(cfg: Any) -> dict[str, Any]:
+    """Return the same facts of a TransformerLens config (HookedTransformer or TransformerBridge)."""
+    return {
+        "architecture": getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None) or "",
+        "layers": cfg.n_layers,
+        "heads": cfg.n_heads,
+        "key_value_heads": cfg.n_key_value_heads or cfg.n_heads,
+        "d_model": cfg.d_model,
+        "d_head": cfg.d_head,
+        "d_mlp": cfg.d_mlp,
+        "vocabulary": cfg.d_vocab,
+        "context": cfg.n_ctx,
+        **_experts(cfg),
+    }
+
+
+def _experts(config: Any) -> dict[str, int]:
+    number = _first(config, "num_local_experts", "num_experts", "n_routed_experts")
+    return {"experts": number} if number else {}

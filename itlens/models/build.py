@@ -22,7 +22,7 @@ from itlens.tokenization import front_tokens
 
 
 def to_hooked(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, name: str, share: bool) -> Any:
-    """A HookedTransformer from a Hugging Face model of a known architecture.
+    """Return a HookedTransformer from a Hugging Face model of a known architecture.
 
     share: take over the tensors (the Hugging Face model is about to be dropped) instead of copying them.
     """
@@ -63,7 +63,8 @@ def _own(tensor: Tensor, dtype: torch.dtype, share: bool) -> Tensor:
 
 
 def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, tokenizer: Any) -> Any:
-    """A HookedTransformer through TransformerLens' own conversion, for the architectures it knows by official name."""
+    """Return a HookedTransformer through TransformerLens' own conversion, for the architectures it knows by official
+    name."""
     from transformer_lens import HookedTransformer
 
     try:
@@ -79,14 +80,15 @@ def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, 
 
 
 def official_name(name: str) -> str | None:
-    """The name under which TransformerLens knows a hub id or alias, or None."""
+    """Return the name under which TransformerLens knows a hub id or alias, or None."""
     from transformer_lens.loading_from_pretrained import make_model_alias_map
 
     return make_model_alias_map().get(name.lower())
 
 
 def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, name: str) -> Any:
-    """A TransformerBridge around the Hugging Face model itself (its modules are taken over, nothing is copied)."""
+    """Return a TransformerBridge around the Hugging Face model itself (its modules are taken over, nothing is
+    copied)."""
     from transformer_lens.model_bridge.sources import build_bridge_from_module
 
     if source.config._attn_implementation != "eager":
@@ -107,7 +109,7 @@ def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, n
 
 
 def _finished(model: Any, tokenizer: Any) -> Any:
-    """Evaluation mode, no parameter gradients, and the tokenizer by its own rule for special tokens in front."""
+    """Set evaluation mode, no parameter gradients, and the tokenizer by its own rule for special tokens in front."""
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -126,13 +128,13 @@ def _finished(model: Any, tokenizer: Any) -> Any:
 
 
 def _settings_apart(tokenizer: Any) -> Any:
-    """A tokenizer with the same vocabulary (shared: Gemma's takes 300 MB) and settings of its own."""
+    """Return a tokenizer with the same vocabulary (shared: Gemma's takes 300 MB) and settings of its own."""
     own = copy.copy(tokenizer)
     own.__dict__.update({name: dict(value) for name, value in vars(tokenizer).items() if isinstance(value, dict)})
     return own
 
 
-def refuse_unknown(config: Any, name: str) -> None:
+def refuse_unsupported(config: Any, name: str) -> None:
     """Raise ModelError when neither this package nor TransformerLens (by official name) can convert the model."""
     if architecture_of(config) not in BUILDERS and official_name(name) is None:
         raise ModelError(

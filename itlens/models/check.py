@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from itlens.errors import ModelError
+from itlens.models.hooked_model import HookedModel
 from itlens.tokenization import encode
 
 TEXT = (
@@ -25,7 +26,8 @@ BOUNDS = {torch.float64: 2e-4, torch.float32: 1e-3, torch.float16: 3e-2, torch.b
 
 
 def check_ids(tokenizer: Any, vocabulary: int, context: int) -> list[int]:
-    """The ids of the check text, special tokens in front as the model's tokenizer adds them; at most `context`."""
+    """Return the ids of the check text, special tokens in front as the model's tokenizer adds them; at most
+    `context`."""
     if tokenizer is None:
         return [(7 * number + 3) % vocabulary for number in range(min(24, context))]
     encoded = encode(tokenizer, TEXT)
@@ -40,19 +42,21 @@ def check_ids(tokenizer: Any, vocabulary: int, context: int) -> list[int]:
 
 @torch.no_grad()
 def reference_logits(model: Any, ids: list[int]) -> Tensor:
-    """Logits (position, vocabulary) of a Hugging Face model."""
-    return model(torch.tensor([ids], device=model.device), use_cache=False).logits[0]
+    """Return the logits (position, vocabulary) of a Hugging Face model."""
+    logits: Tensor = model(torch.tensor([ids], device=model.device), use_cache=False).logits
+    return logits[0]
 
 
 @torch.no_grad()
-def own_logits(model: Any, ids: list[int]) -> Tensor:
-    """Logits (position, vocabulary) of a HookedTransformer or TransformerBridge."""
+def own_logits(model: HookedModel, ids: list[int]) -> Tensor:
+    """Return the logits (position, vocabulary) of a HookedTransformer or TransformerBridge."""
     device = next(model.parameters()).device
-    return model(torch.tensor([ids], device=device), return_type="logits")[0]
+    logits: Tensor = model(torch.tensor([ids], device=device), return_type="logits")
+    return logits[0]
 
 
 def figures(reference: Tensor, own: Tensor) -> dict[str, Any]:
-    """max_difference, relative_difference (to the largest absolute logit), argmax_agreement (share), tokens."""
+    """Return max_difference, relative_difference (to the largest absolute logit), argmax_agreement (share), tokens."""
     expected, got = reference.double().cpu(), own.double().cpu()
     difference = float((expected - got).abs().max())
     return {
@@ -64,7 +68,8 @@ def figures(reference: Tensor, own: Tensor) -> dict[str, Any]:
 
 
 def refuse_different(reference: Tensor, own: Tensor, name: str) -> dict[str, Any]:
-    """The figures of the check, or ModelError when the two sets of logits differ by more than the dtype allows."""
+    """Return the figures of the check, or ModelError when the two sets of logits differ by more than the dtype
+    allows."""
     found = figures(reference, own)
     coarser = max((reference.dtype, own.dtype), key=lambda dtype: BOUNDS[dtype])
     bound = BOUNDS[coarser]

@@ -1,4 +1,4 @@
-"""A checkpoint as a Hugging Face model and its tokenizer: complete, finite, in the asked dtype, adapter merged.
+"""A checkpoint as a Hugging Face model and its tokenizer: complete, finite, in the requested dtype, adapter merged.
 
 Every way in which files can be wrong ends in a ModelError of one sentence: truncated or unreadable weights, weights of
 other shapes than the config says, weights that are missing (transformers would fill them with random numbers), weights
@@ -18,7 +18,7 @@ from itlens.models.quiet import quiet
 
 
 def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
-    """The Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
+    """Return the Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -42,7 +42,7 @@ def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remo
 
 
 def ready(model: Any, device: str, name: str) -> Any:
-    """The same model on `device`, in evaluation mode, its weights finite (else ModelError)."""
+    """Return the same model on `device`, in evaluation mode, its weights finite (else ModelError)."""
     refuse_not_finite(model, name)
     return model.to(device).eval()
 
@@ -71,7 +71,7 @@ def refuse_not_finite(model: Any, name: str) -> None:
 
 
 def merged(model: Any, adapter: str, name: str) -> Any:
-    """The model with a PEFT adapter's weights added into its own. Raises ModelError when it does not fit."""
+    """Return the model with a PEFT adapter's weights added into its own. Raises ModelError when it does not fit."""
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -89,7 +89,7 @@ def merged(model: Any, adapter: str, name: str) -> Any:
 
 
 def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer that lies beside a checkpoint's weights. Raises ModelError when there is none."""
+    """Return the tokenizer that lies next to a checkpoint's weights. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -105,7 +105,7 @@ def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
 
 
 def resolve_tokenizer(tokenizer: Any, place: Place | None, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer to use: the given object, the one at the given name, or the one beside the weights.
+    """Return the tokenizer to use: the given object, the one at the given name, or the one next to the weights.
 
     `tokenizer=False` asks for none (a model that is only fed token ids).
     """

@@ -1,7 +1,7 @@
 """Whether two models can be compared: their shapes, vocabularies and tokenizers, from configs and tokenizers alone.
 
 Results are aligned by layer, head and the characters of the prompt, so the two must have the same shape and read the
-same text as the same ids. What differs without touching that is told, not refused.
+same text as the same ids. What differs without touching that is reported, not refused.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from itlens.errors import PairError
+from itlens.models.architectures import cfg_facts, config_facts
 from itlens.models.checkpoint import resolve_tokenizer
-from itlens.models.facts import cfg_facts, config_facts
 from itlens.models.locate import locate, read_config
 from itlens.models.source import object_fingerprint, place_fingerprint, source_of
 from itlens.tokenization import front_tokens
@@ -54,7 +54,7 @@ class Side:
         trust_remote_code: bool = False,
         revision: str | None = None,
     ) -> Side:
-        """From a name, a path or a loaded model."""
+        """Make it from a name, a path or a loaded model."""
         if isinstance(model, (str, Path)):
             place = locate(model, revision=revision)
             config = read_config(place, trust_remote_code=trust_remote_code)
@@ -79,7 +79,7 @@ class PairReport:
 
 
 def compare_sides(base: Side, tuned: Side) -> PairReport:
-    """The report on a comparable pair. Raises one PairError that names every difference that matters."""
+    """Return the report on a comparable pair. Raises one PairError that names every difference that matters."""
     problems = _shapes(base, tuned)
     notices: list[str] = []
     if base.revision == tuned.revision:
@@ -112,7 +112,7 @@ def _sizes(base: Side, tuned: Side) -> list[str]:
 
 
 def _readings(base: Side, tuned: Side) -> list[str]:
-    """Tokens with two ids, and texts that become other ids."""
+    """Return the tokens with two ids, and texts that become other ids."""
     ours, theirs = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
     moved = sorted((token for token, number in ours.items() if theirs.get(token, number) != number), key=ours.get)
     problems = [f"{len(moved)} tokens have other ids (such as {moved[0]!r})"] if moved else []

@@ -12,31 +12,32 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 Named = Iterator[tuple[str, Tensor]]
 
 
-def _by_head(weight: Tensor, heads: int) -> Tensor:
-    """(heads * d_head, d_model) as stored by Hugging Face -> (heads, d_model, d_head), a view."""
-    return weight.unflatten(0, (heads, -1)).transpose(1, 2)
+def _outputs_by_head(weight: Tensor, heads: int) -> Tensor:
+    """Split the outputs of a map, as stored by Hugging Face, into heads."""
+    return rearrange(weight, "(head d_head) d_model -> head d_model d_head", head=heads)
 
 
-def _output_by_head(weight: Tensor, heads: int) -> Tensor:
-    """(d_model, heads * d_head) -> (heads, d_head, d_model), a view."""
-    return weight.unflatten(1, (heads, -1)).permute(1, 2, 0)
+def _inputs_by_head(weight: Tensor, heads: int) -> Tensor:
+    """Split the inputs of a map, as stored by Hugging Face, into heads."""
+    return rearrange(weight, "d_model (head d_head) -> head d_head d_model", head=heads)
 
 
 def _attention(prefix: str, attention: Any, output: Any, cfg: Any) -> Named:
-    """Separate query, key and value projections (Llama and its descendants, OPT)."""
+    """Yield separate query, key and value projections (Llama and its descendants, OPT)."""
     grouped = cfg.n_key_value_heads is not None
     shared = cfg.n_key_value_heads or cfg.n_heads
     for letter, mark, heads in (("Q", "", cfg.n_heads), ("K", "_" * grouped, shared), ("V", "_" * grouped, shared)):
         linear = getattr(attention, f"{letter.lower()}_proj")
-        yield f"{prefix}.{mark}W_{letter}", _by_head(linear.weight, heads)
+        yield f"{prefix}.{mark}W_{letter}", _outputs_by_head(linear.weight, heads)
         if linear.bias is not None:
-            yield f"{prefix}.{mark}b_{letter}", linear.bias.unflatten(0, (heads, -1))
-    yield f"{prefix}.W_O", _output_by_head(output.weight, cfg.n_heads)
+            yield f"{prefix}.{mark}b_{letter}", rearrange(linear.bias, "(head d_head) -> head d_head", head=heads)
+    yield f"{prefix}.W_O", _inputs_by_head(output.weight, cfg.n_heads)
     if output.bias is not None:
         yield f"{prefix}.b_O", output.bias
 
@@ -48,7 +49,7 @@ def _norm(prefix: str, norm: Any) -> Named:
 
 
 def _gain(prefix: str, norm: Any, offset: float) -> Named:
-    """An RMS norm's gain; Gemma stores it as its distance from one."""
+    """Yield an RMS norm's gain; Gemma stores it as its distance from one."""
     yield f"{prefix}.w", norm.weight + offset if offset else norm.weight
 
 
@@ -59,7 +60,7 @@ def _linear(prefix: str, name: str, linear: Any) -> Named:
 
 
 def _gated(model: Any, cfg: Any) -> Named:
-    """Llama, Mistral, Qwen2, Qwen3 and Gemma: the same modules, different norms."""
+    """Yield the weights of Llama, Mistral, Qwen2, Qwen3 and Gemma: the same modules, different norms."""
     gemma = cfg.original_architecture.startswith("Gemma")
     offset = 1.0 if gemma else 0.0
     embedding = model.model.embed_tokens.weight
@@ -91,11 +92,14 @@ def _gpt2(model: Any, cfg: Any) -> Named:
         block = f"blocks.{index}"
         yield from _norm(f"{block}.ln1", layer.ln_1)
         joint = layer.attn.c_attn  # Conv1D: weight is (in, out), the three maps side by side
+        heads = {"qkv": 3, "head": cfg.n_heads}
+        weight = rearrange(joint.weight, "d_model (qkv head d_head) -> qkv head d_model d_head", **heads)
+        bias = rearrange(joint.bias, "(qkv head d_head) -> qkv head d_head", **heads)
         for number, letter in enumerate("QKV"):
-            columns = slice(number * cfg.d_model, (number + 1) * cfg.d_model)
-            yield f"{block}.attn.W_{letter}", joint.weight[:, columns].unflatten(1, (cfg.n_heads, -1)).transpose(0, 1)
-            yield f"{block}.attn.b_{letter}", joint.bias[columns].unflatten(0, (cfg.n_heads, -1))
-        yield f"{block}.attn.W_O", layer.attn.c_proj.weight.unflatten(0, (cfg.n_heads, -1))
+            yield f"{block}.attn.W_{letter}", weight[number]
+            yield f"{block}.attn.b_{letter}", bias[number]
+        output = rearrange(layer.attn.c_proj.weight, "(head d_head) d_model -> head d_head d_model", head=cfg.n_heads)
+        yield f"{block}.attn.W_O", output
         yield f"{block}.attn.b_O", layer.attn.c_proj.bias
         yield from _norm(f"{block}.ln2", layer.ln_2)
         yield f"{block}.mlp.W_in", layer.mlp.c_fc.weight
@@ -111,12 +115,14 @@ def _gpt_neox(model: Any, cfg: Any) -> Named:
         block = f"blocks.{index}"
         yield from _norm(f"{block}.ln1", layer.input_layernorm)
         joint = layer.attention.query_key_value  # rows in the order (head, query/key/value, d_head)
-        weight = joint.weight.unflatten(0, (cfg.n_heads, 3, -1))
+        heads = {"qkv": 3, "head": cfg.n_heads}
+        weight = rearrange(joint.weight, "(head qkv d_head) d_model -> qkv head d_model d_head", **heads)
         for number, letter in enumerate("QKV"):
-            yield f"{block}.attn.W_{letter}", weight[:, number].transpose(1, 2)
+            yield f"{block}.attn.W_{letter}", weight[number]
             if joint.bias is not None:
-                yield f"{block}.attn.b_{letter}", joint.bias.unflatten(0, (cfg.n_heads, 3, -1))[:, number]
-        yield f"{block}.attn.W_O", _output_by_head(layer.attention.dense.weight, cfg.n_heads)
+                bias = rearrange(joint.bias, "(head qkv d_head) -> qkv head d_head", **heads)
+                yield f"{block}.attn.b_{letter}", bias[number]
+        yield f"{block}.attn.W_O", _inputs_by_head(layer.attention.dense.weight, cfg.n_heads)
         if layer.attention.dense.bias is not None:
             yield f"{block}.attn.b_O", layer.attention.dense.bias
         yield from _norm(f"{block}.ln2", layer.post_attention_layernorm)
@@ -147,7 +153,8 @@ _CONVERTERS: dict[str, Callable[[Any, Any], Named]] = {
 
 
 def hooked_weights(model: Any, cfg: Any) -> Named:
-    """(name, tensor) of every HookedTransformer parameter that the Hugging Face model determines, as views of it."""
+    """Yield (name, tensor) of every HookedTransformer parameter that the Hugging Face model determines, as views of
+    it."""
     yield from _CONVERTERS.get(cfg.original_architecture, _gated)(model, cfg)
     yield "unembed.W_U", model.lm_head.weight.T
     if model.lm_head.bias is not None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from itlens.models.architectures import BUILDERS, architecture_of
+from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name
 from itlens.models.checkpoint import resolve_tokenizer
-from itlens.models.facts import config_facts
 from itlens.models.load import Backend, dtype_name, load_model, resolve_device
 from itlens.models.locate import local_path, locate, read_config
 from itlens.models.quiet import quiet
@@ -30,7 +29,7 @@ def describe_model(
     check: bool = True,
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """A flat dict on a model: its shape, parameters, special tokens, and how it will be loaded.
+    """Return a flat dict on a model: its shape, parameters, special tokens, and how it will be loaded.
 
     name, revision, architecture, layers, heads, key_value_heads, d_model, d_head, d_mlp, vocabulary, context,
     parameters (tied ones counted once), tokens (the tokenizer's), bos, eos, pad, front (the special tokens put in front
@@ -71,7 +70,7 @@ def describe_model(
 
 
 def conversion_of(config: Any, backend: str) -> str:
-    """How a model of this config is converted: "bridge", "itlens" or "transformer_lens"."""
+    """Return how a model of this config is converted: "bridge", "itlens" or "transformer_lens"."""
     if backend == "bridge":
         return "bridge"
     return "itlens" if architecture_of(config) in BUILDERS else "transformer_lens"

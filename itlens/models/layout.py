@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 View = Callable[[Tensor], Tensor]
@@ -22,15 +23,15 @@ def _transposed(weight: Tensor) -> Tensor:
 
 
 def _heads_first(weight: Tensor) -> Tensor:
-    return weight.transpose(1, 2)  # (head, d_model, d_head) <-> (head, d_head, d_model)
+    return rearrange(weight, "head d_model d_head -> head d_head d_model")  # and back
 
 
 def _model_first(weight: Tensor) -> Tensor:
-    return weight.permute(2, 0, 1)  # (head, d_head, d_model) -> (d_model, head, d_head)
+    return rearrange(weight, "head d_head d_model -> d_model head d_head")
 
 
 def _model_last(weight: Tensor) -> Tensor:
-    return weight.permute(1, 2, 0)
+    return rearrange(weight, "d_model head d_head -> head d_head d_model")
 
 
 # parameter name -> (the form that the forward pass wants contiguous, the way back)

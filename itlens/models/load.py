@@ -1,9 +1,9 @@
 """`load_model`: a checkpoint, however it is given, as a model that every probe can read.
 
-1. Find the files (`locate`) and decide the architecture from the config. 2. Load the Hugging Face model in the asked
-dtype, merge an adapter, refuse missing and non-finite weights (`checkpoint`). 3. Run it on a short text. 4. Convert it
-without any processing of the weights (`build`), and drop it. 5. Run the converted model on the same text and refuse a
-difference (`check`). 6. Note where it came from (`source`).
+1. Find the files (`locate`) and decide the architecture from the config. 2. Load the Hugging Face model in the
+   requested dtype, merge an adapter, refuse missing and non-finite weights (`checkpoint`). 3. Run it on a short text.
+   4. Convert it without any processing of the weights (`build`), and drop it. 5. Run the converted model on the same
+   text and refuse a difference (`check`). 6. Note where it came from (`source`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Literal
 import torch
 
 from itlens.errors import ModelError
-from itlens.models.architectures import BUILDERS, architecture_of
-from itlens.models.build import official_name, refuse_unknown, to_bridge, to_hooked, to_official
+from itlens.models.architectures import BUILDERS, architecture_of, config_facts
+from itlens.models.build import official_name, refuse_unsupported, to_bridge, to_hooked, to_official
 from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
 from itlens.models.checkpoint import load_checkpoint, merged, ready, resolve_tokenizer
-from itlens.models.facts import config_facts
+from itlens.models.hooked_model import HookedModel
 from itlens.models.locate import local_path, locate, read_config
 from itlens.models.memory import give_back, trim
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
@@ -40,14 +40,14 @@ def load_model(
     trust_remote_code: bool = False,
     check: bool = True,
     revision: str | None = None,
-) -> Any:
-    """A `HookedTransformer` (backend "hooked", unprocessed weights) or `TransformerBridge` (backend "bridge").
+) -> HookedModel:
+    """Return a `HookedTransformer` (backend "hooked", unprocessed weights) or `TransformerBridge` (backend "bridge").
 
     name_or_path: a hub id, a local Hugging Face folder (whatever it is called), a .gguf file, or a loaded object: a
     Hugging Face model (copied for "hooked", taken over by "bridge"), or a HookedTransformer or TransformerBridge, which
     is returned as it is. adapter: a PEFT adapter (folder or hub id) merged before conversion. device: default CUDA
     where there is one, else CPU. dtype: float32, float64, float16 or bfloat16. tokenizer: an object, a folder or hub
-    id; default the one beside the weights; False for none. check: compare logits with Hugging Face. revision: of a hub
+    id; default the one next to the weights; False for none. check: compare logits with Hugging Face. revision: of a hub
     id. The model is in evaluation mode and no parameter asks for gradients. `source_of(model)` tells where it is from
     and the check's figures.
 
@@ -64,15 +64,18 @@ def load_model(
         device=resolve_device(device),
         adapter=str(adapter) if adapter is not None else None,
     )
+    model: HookedModel
     if isinstance(name_or_path, (str, Path)):
-        return _from_files(source, tokenizer, trust_remote_code, check, revision)
-    if hasattr(name_or_path, "hook_dict"):
-        return _as_given(name_or_path, source, tokenizer)
-    return _from_object(name_or_path, source, tokenizer, check)
+        model = _from_files(source, tokenizer, trust_remote_code, check, revision)
+    elif hasattr(name_or_path, "hook_dict"):
+        model = _as_given(name_or_path, source, tokenizer)
+    else:
+        model = _from_object(name_or_path, source, tokenizer, check)
+    return model
 
 
 def dtype_name(dtype: str | torch.dtype) -> str:
-    """The name of one of the four supported dtypes. Raises ModelError for any other."""
+    """Return the name of one of the four supported dtypes. Raises ModelError for any other."""
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}.")
@@ -80,7 +83,7 @@ def dtype_name(dtype: str | torch.dtype) -> str:
 
 
 def resolve_device(device: str | torch.device | None) -> str:
-    """The device to load on: CUDA where there is one, else CPU. Raises ModelError for one that is not there."""
+    """Return the device to load on: CUDA where there is one, else CPU. Raises ModelError for one that is not there."""
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -96,7 +99,7 @@ def _from_files(source: ModelSource, tokenizer: Any, remote_code: bool, check: b
     place = locate(official or source.name, revision=revision, weights=True, code=remote_code)
     config = read_config(place, trust_remote_code=remote_code)
     if source.backend == "hooked":
-        refuse_unknown(config, source.name)
+        refuse_unsupported(config, source.name)
     own_tokenizer = resolve_tokenizer(tokenizer, place, trust_remote_code=remote_code)
     model = load_checkpoint(place, config, DTYPES[source.dtype], trust_remote_code=remote_code)
     if source.adapter is not None:
@@ -145,7 +148,7 @@ def _converted(model: Any, source: ModelSource, check: bool, official: str | Non
 
 
 def _stop_ids(model: Any) -> tuple[int, ...]:
-    """The ids at which the checkpoint's generation settings stop (chat models often have several)."""
+    """Return the ids at which the checkpoint's generation settings stop (chat models often have several)."""
     settings = getattr(model, "generation_config", None)
     named = getattr(settings, "eos_token_id", None)
     if named is None:
@@ -154,7 +157,7 @@ def _stop_ids(model: Any) -> tuple[int, ...]:
 
 
 def _as_given(model: Any, source: ModelSource, tokenizer: Any) -> Any:
-    """A HookedTransformer or TransformerBridge that the caller made: noted, not changed."""
+    """Return a HookedTransformer or TransformerBridge that the caller made: noted, not changed."""
     if source.adapter is not None:
         raise ModelError("An adapter can only be merged into a Hugging Face model; load that with adapter=.")
     noted = source_of(model)

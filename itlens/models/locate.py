@@ -64,7 +64,7 @@ def locate_adapter(adapter: str | Path) -> Place:
 
 
 def local_path(name: str) -> Path:
-    """The path that a name would be on this machine. Raises ModelError for what no path can be."""
+    """Return the path that a name would be on this machine. Raises ModelError for what no path can be."""
     expected = "expected a folder with config.json, a .gguf file or a hub id (owner/name)"
     if not name.strip() or "\0" in name:
         raise ModelError(f"The model's name is {name!r}; {expected}.")
@@ -119,11 +119,12 @@ def _fetched(name: str, revision: str | None, weights: bool, code: bool) -> Plac
 
 
 def _snapshot(download: Any, name: str, revision: str | None, patterns: list[str]) -> str:
-    return download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED, etag_timeout=5)
+    return str(download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED, etag_timeout=5))
 
 
 def read_config(place: Place, *, trust_remote_code: bool = False) -> Any:
-    """The Hugging Face config of a checkpoint, without its weights. Raises ModelError when it is missing or broken."""
+    """Return the Hugging Face config of a checkpoint, without its weights. Raises ModelError when it is missing or
+    broken."""
     from transformers import AutoConfig
 
     from itlens.models.quiet import quiet
@@ -162,6 +163,6 @@ def _need_gguf(place: Place) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, cut to what fits one sentence."""
+    """Return the first line of an error's message, cut to what fits one sentence."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return text if len(text) <= 240 else text[:237] + "..."

@@ -8,10 +8,11 @@ from typing import Any
 
 from itlens.errors import ModelError, PairError
 from itlens.models.compatibility import PairReport, Side, compare_sides
+from itlens.models.hooked_model import HookedModel
 from itlens.models.load import load_model
 from itlens.models.locate import locate
 from itlens.models.memory import give_back
-from itlens.models.weight_files import refuse_broken_files
+from itlens.models.source import refuse_broken_files
 
 
 class ModelPair:
@@ -28,16 +29,16 @@ class ModelPair:
         self._names = {"base": base, "tuned": tuned}
         self._adapters = {"base": None, "tuned": adapter}
         self._same = same
-        self._held: dict[str, Any] = {}
+        self._held: dict[str, HookedModel] = {}
         self.keep_both = keep_both
 
     @property
-    def base(self) -> Any:
+    def base(self) -> HookedModel:
         """The pre-trained model."""
         return self._model("base")
 
     @property
-    def tuned(self) -> Any:
+    def tuned(self) -> HookedModel:
         """The tuned model."""
         return self._model("tuned")
 
@@ -72,7 +73,7 @@ class ModelPair:
         tuned = f"{_shown(self._names['tuned'])}{f' + {adapter}' if adapter is not None else ''}"
         return f"ModelPair(base={_shown(self._names['base'])}, tuned={tuned}, loaded={sorted(self._held)})"
 
-    def _model(self, which: str) -> Any:
+    def _model(self, which: str) -> HookedModel:
         if which not in self._held:
             if not self.keep_both:
                 self.release("tuned" if which == "base" else "base")
@@ -89,7 +90,7 @@ class ModelPair:
 def load_pair(
     base: Any, tuned: Any = None, *, adapter: str | Path | None = None, keep_both: bool = False, **same: Any
 ) -> ModelPair:
-    """A `ModelPair`; nothing is loaded yet.
+    """Return a `ModelPair`; nothing is loaded yet.
 
     base, tuned: whatever `load_model` takes. adapter: a PEFT adapter that is merged into the TUNED model; with tuned
     left out, the tuned model is the base with the adapter. keep_both: see `ModelPair`. same: further arguments of
@@ -98,7 +99,8 @@ def load_pair(
     known = set(inspect.signature(load_model).parameters) - {"name_or_path", "adapter"}
     unknown = sorted(set(same) - known)
     if unknown:
-        raise TypeError(f"load_pair got unknown arguments {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
+        names = ", ".join(map(repr, unknown))
+        raise ModelError(f"load_pair got the unknown arguments {names}; expected some of {', '.join(sorted(known))}.")
     if tuned is None and adapter is None:
         raise PairError("load_pair got no tuned model; give one, or adapter= for the base with an adapter.")
     return ModelPair(base, base if tuned is None else tuned, adapter=adapter, keep_both=keep_both, **same)

@@ -1,10 +1,14 @@
-"""Where a model comes from: what `load_model` notes on the model, and the fingerprint of a checkpoint.
+"""Where a model comes from: what `load_model` notes on it, its fingerprint, and whether its files are whole.
 
-The FINGERPRINT names the weights, so that a study which is resumed notices that the same folder now holds others.
-For a hub id it is the commit; for a folder or file "sha256:" and 16 hex digits over the names and contents of its
-JSON, text and tokenizer files and, for each weight file, its name, size and contents; of a file above 64 MiB, 16 KiB at
-1024 places from start to end, so that a matrix of a large model is met several times: merging an adapter changes the
-numbers of some matrices only.
+The FINGERPRINT names the weights, so that a study which is resumed notices that the same folder now holds others. For a
+hub id it is the commit; for a folder or file "sha256:" and 16 hex digits over the names and contents of its JSON, text
+and tokenizer files and, for each weight file, its name, size and contents; of a file above 64 MiB, 16 KiB at 1024
+places from start to end, so that a matrix of a large model is met several times: merging an adapter changes the numbers
+of some matrices only.
+
+A study runs hours of prompts through one model before it loads the other, so the files of both are checked first: the
+header of each safetensors file must describe all of it, and no number in it may be NaN or infinite. One tensor is read
+at a time. Weights in other formats are left to the loader.
 """
 
 from __future__ import annotations
@@ -14,17 +18,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from itlens.models.locate import Place, locate, locate_adapter
+import torch
+
+from itlens.errors import ModelError
+from itlens.files import read_json
+from itlens.models.hooked_model import HookedModel, refuse_no_model
+from itlens.models.locate import Place, first_line, locate, locate_adapter
 from itlens.tokenization import front_tokens
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 _TEXTS = (".json", ".txt", ".model", ".jinja")
-_WHOLE = 1 << 26
-_CHUNK = 1 << 14
-_PROBES = 1024
+_WHOLE = 1 << 26  # bytes; of larger weight files only places are read
+_CHUNK, _PLACES = 1 << 14, 1024
+_CHECKED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelSource:
     """What is known of a loaded model.
 
@@ -52,59 +61,11 @@ class ModelSource:
     context: int = 0
     stop: tuple[int, ...] = ()
 
-
-def _hash_file(digest: Any, path: Path) -> None:
-    size = path.stat().st_size
-    digest.update(f"{path.name}:{size}:".encode())
-    with path.open("rb") as file:
-        if path.suffix in _TEXTS or size <= _WHOLE:
-            digest.update(file.read())
-            return
-        for number in range(_PROBES):
-            file.seek((size - _CHUNK) * number // (_PROBES - 1))
-            digest.update(file.read(_CHUNK))
-
-
-def _of_files(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        _hash_file(digest, path)
-    return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def _of_place(place: Place) -> str:
-    if place.commit:
-        return place.commit
-    if place.gguf:
-        return _of_files([place.folder / place.gguf])
-    return _of_files(sorted(path for path in place.folder.iterdir() if path.suffix in WEIGHTS + _TEXTS))
-
-
-def place_fingerprint(place: Place, adapter: str | Path | None = None) -> str:
-    """The fingerprint of located files, and of the adapter on them after a "+"."""
-    mark = _of_place(place)
-    return f"{mark}+{_of_place(locate_adapter(adapter))}" if adapter is not None else mark
-
-
-def fingerprint(name_or_path: str | Path, *, adapter: str | Path | None = None, revision: str | None = None) -> str:
-    """The revision of a checkpoint (and of the adapter on it), without loading it; see the module.
-
-    Raises ModelError where there is no such checkpoint.
-    """
-    return place_fingerprint(locate(name_or_path, revision=revision), adapter)
-
-
-def object_fingerprint(model: Any) -> str:
-    """The fingerprint of a model in memory: 64 evenly spaced values of each parameter."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        flat = parameter.detach()
-        picks = [int(size - 1) for size in flat.shape]
-        digest.update(f"{name}:{tuple(flat.shape)}:".encode())
-        for number in range(64):
-            index = tuple(pick * number // 63 for pick in picks)
-            digest.update(repr(float(flat[index])).encode())
-    return f"sha256:{digest.hexdigest()[:16]}"
+    def __repr__(self) -> str:
+        adapter = f" + {self.adapter}" if self.adapter else ""
+        size = f"{self.parameters:,} parameters"
+        known = (self.architecture, size, self.backend, self.dtype, self.device, self.revision)
+        return f"ModelSource({self.name + adapter!r}: {', '.join(filter(None, known))})"
 
 
 def attach(model: Any, source: ModelSource) -> Any:
@@ -119,8 +80,8 @@ def attach(model: Any, source: ModelSource) -> Any:
     return model
 
 
-def source_attrs(model: Any) -> dict[str, str]:
-    """model, revision, adapter ("" without one), backend, dtype and device of a loaded model, for a result's attrs."""
+def source_attrs(model: HookedModel) -> dict[str, str]:
+    """Return model, revision, adapter ("" without one), backend, dtype and device of a model, for a result's attrs."""
     source = source_of(model)
     return {
         "model": source.name,
@@ -132,11 +93,12 @@ def source_attrs(model: Any) -> dict[str, str]:
     }
 
 
-def source_of(model: Any) -> ModelSource:
-    """What `load_model` noted on the model; for a model the caller made, what its config and tokenizer say."""
+def source_of(model: HookedModel) -> ModelSource:
+    """Return what `load_model` noted on the model; for a model the caller made, what its config and tokenizer say."""
     noted = getattr(model, "itlens_source", None)
     if isinstance(noted, ModelSource):
         return noted
+    refuse_no_model(model, "source_of")
     from transformer_lens import HookedTransformer
 
     source = ModelSource(
@@ -148,4 +110,99 @@ def source_of(model: Any) -> ModelSource:
         architecture=str(getattr(model.cfg, "original_architecture", None) or getattr(model.cfg, "architecture", "")),
         tokenizer=model.tokenizer,
     )
-    return attach(model, source).itlens_source
+    attached: ModelSource = attach(model, source).itlens_source
+    return attached
+
+
+def fingerprint(name_or_path: str | Path, *, adapter: str | Path | None = None, revision: str | None = None) -> str:
+    """Return the revision of a checkpoint (and of the adapter on it), without loading it; see the module.
+
+    Raises ModelError where there is no such checkpoint.
+    """
+    return place_fingerprint(locate(name_or_path, revision=revision), adapter)
+
+
+def place_fingerprint(place: Place, adapter: str | Path | None = None) -> str:
+    """Return the fingerprint of located files, and of the adapter on them after a "+"."""
+    mark = _of_place(place)
+    return f"{mark}+{_of_place(locate_adapter(adapter))}" if adapter is not None else mark
+
+
+def _of_place(place: Place) -> str:
+    if place.commit:
+        return place.commit
+    if place.gguf:
+        return _of_files([place.folder / place.gguf])
+    return _of_files(sorted(path for path in place.folder.iterdir() if path.suffix in WEIGHTS + _TEXTS))
+
+
+def _of_files(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        _hash_file(digest, path)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _hash_file(digest: Any, path: Path) -> None:
+    size = path.stat().st_size
+    digest.update(f"{path.name}:{size}:".encode())
+    with path.open("rb") as file:
+        if path.suffix in _TEXTS or size <= _WHOLE:
+            digest.update(file.read())
+            return
+        for number in range(_PLACES):
+            file.seek((size - _CHUNK) * number // (_PLACES - 1))
+            digest.update(file.read(_CHUNK))
+
+
+def object_fingerprint(model: Any) -> str:
+    """Return the fingerprint of a model in memory: 64 evenly spaced values of each parameter."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach()
+        picks = [int(size - 1) for size in flat.shape]
+        digest.update(f"{name}:{tuple(flat.shape)}:".encode())
+        for number in range(64):
+            index = tuple(pick * number // 63 for pick in picks)
+            digest.update(repr(float(flat[index])).encode())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def refuse_broken_files(place: Place) -> None:
+    """Raise ModelError for a safetensors file that is truncated, missing, or holds NaN or infinity."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in _weight_files(place):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    _refuse_not_finite(file.get_tensor(name), name, place.name)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelError(f"The weights of {place.name} cannot be loaded: {first_line(error)}") from error
+
+
+def _weight_files(place: Place) -> list[Path]:
+    """Return the safetensors files that transformers would load from this folder."""
+    if place.gguf:
+        return []
+    index = place.folder / "model.safetensors.index.json"
+    if index.is_file():
+        held = read_json(index)
+        mapped = held.get("weight_map") if isinstance(held, dict) else None
+        return [place.folder / str(name) for name in sorted(set(mapped.values()))] if isinstance(mapped, dict) else []
+    single = place.folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    if not any(path.suffix in WEIGHTS for path in place.folder.iterdir()):
+        raise ModelError(
+            f"The folder of {place.name} holds no weights; expected model.safetensors next to config.json."
+        )
+    return []
+
+
+def _refuse_not_finite(tensor: Any, key: str, name: str) -> None:
+    if tensor.dtype in _CHECKED and tensor.numel():
+        low, high = torch.aminmax(tensor)  # both become NaN when any value is
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError(f"The weight {key} of {name} holds NaN or infinity in {kind}; the checkpoint is broken.")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from itlens.lazy import lazy_names
 
 _HOME = {
-    "selftest": "itlens.planted.running",
-    "read_selftest": "itlens.planted.written",
-    "write_selftest": "itlens.planted.written",
+    "selftest": "itlens.planted.planting",
+    "read_selftest": "itlens.planted.result_file",
+    "write_selftest": "itlens.planted.result_file",
 }
 
 __all__ = ["read_selftest", "selftest", "write_selftest"]
@@ -21,5 +21,5 @@ __all__ = ["read_selftest", "selftest", "write_selftest"]
 __getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 if TYPE_CHECKING:
-    from itlens.planted.running import selftest
-    from itlens.planted.written import read_selftest, write_selftest
+    from itlens.planted.planting import selftest
+    from itlens.planted.result_file import read_selftest, write_selftest

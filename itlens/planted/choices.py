@@ -1,28 +1,44 @@
-"""What a selftest is asked for, refused in one sentence before any model is loaded."""
+"""The settings of a selftest, checked before any model is loaded: each mistake is one sentence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
-from itlens.errors import ProbeError, StoreError
+from itlens.errors import ItlensError, ProbeError
+from itlens.findings import findings
+from itlens.findings.detector import Detector
 from itlens.planted.plants import PLANTS
-from itlens.planted.probed import DETECTORS
 from itlens.planted.scoring import pairs_needed
 
 STRENGTHS = (0.25, 2.0, 16.0, 64.0)
+_READS = ("weights", "prompts", "pair")  # from fast to slow
+_USUAL = {"repeats": 20, "calibration": 30, "limit": 5, "targets": 6, "words": 2000, "most_layers": 6}
+_THOROUGH = {"repeats": 100, "calibration": 99, "limit": 12, "targets": 16, "words": 4000, "most_layers": 1000}
+
+
+def all_detectors() -> dict[str, type[Detector]]:
+    """Return the detectors of all findings by name: first of those that read weights, then prompts, then both models.
+
+    Raises ItlensError where two findings have a detector of the same name.
+    """
+    detectors: dict[str, type[Detector]] = {}
+    for finding in sorted(findings().values(), key=lambda finding: _READS.index(finding.reads)):
+        for detector in finding.detectors():
+            if detector.name in detectors:
+                raise ItlensError(f"{finding.name}: a detector called {detector.name!r} is there already; rename it.")
+            detectors[detector.name] = detector
+    return detectors
 
 
 class Choices(NamedTuple):
     """The settings of a selftest; see `itlens.selftest`."""
 
-    probes: list[str]
-    plants: list[str]
-    strengths: list[float]
+    detectors: Mapping[str, type[Detector]]
+    plants: Sequence[str]
+    strengths: Sequence[float]
     noise: float
     repeats: int
     calibration: int
@@ -33,9 +49,14 @@ class Choices(NamedTuple):
     most_layers: int
     seed: int
 
+    @property
+    def probes(self) -> list[str]:
+        """The names of the detectors."""
+        return list(self.detectors)
+
     @classmethod
     def of(cls, probes: Any, plants: Any, strengths: Any, *, thorough: bool, **numbers: Any) -> Choices:
-        """Checked settings. Raises ProbeError."""
+        """Return checked settings. Raises ProbeError."""
         usual = _THOROUGH if thorough else _USUAL
         chosen: dict[str, Any] = {name: usual.get(name) if value is None else value for name, value in numbers.items()}
         for name in ("repeats", "limit", "targets", "words", "most_layers"):
@@ -45,66 +66,40 @@ class Choices(NamedTuple):
             chosen[name] = _number(name, chosen[name], highest)
         needed = pairs_needed(chosen["level"])
         chosen["calibration"] = _whole("calibration", chosen["calibration"], needed, f" for level={chosen['level']:g}")
-        asked = _names("probe", probes, DETECTORS), _names("plant", plants, PLANTS)
-        _refuse_unseen(*asked)
-        return cls(
-            probes=asked[0],
-            plants=asked[1],
-            strengths=_strengths(strengths),
-            **chosen,
-        )
+        known = all_detectors()
+        detectors = {name: known[name] for name in _names("probe", probes, known)}
+        plants = _names("plant", plants, PLANTS)
+        _refuse_unseen(detectors, plants, known)
+        return cls(detectors=detectors, plants=plants, strengths=_strengths(strengths), **chosen)
 
 
-_USUAL = {"repeats": 20, "calibration": 30, "limit": 5, "targets": 6, "words": 2000, "most_layers": 6}
-_THOROUGH = {"repeats": 100, "calibration": 99, "limit": 12, "targets": 16, "words": 4000, "most_layers": 1000}
-
-
-def refuse_out(out: Any) -> Path | None:
-    """The file to write to. Raises StoreError for a name that does not end in .json, and where nothing can be written.
-
-    That is tried with a file that vanishes, in the nearest folder that exists: nothing is left behind.
-    """
-    if out is None:
-        return None
-    path = Path(out)
-    if path.suffix != ".json":
-        raise StoreError(f"--out is {path.name!r}; expected a name that ends in .json (the picture goes beside it).")
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    taken = next((one for one in (path, path.with_suffix(".html")) if one.is_dir()), None)
-    try:
-        if taken is not None:
-            raise IsADirectoryError(f"{taken.name} is a folder")
-        with TemporaryFile(dir=there):
-            return path
-    except OSError as error:
-        raise StoreError(f"--out {path} cannot be written ({error.strerror or error}); give another place.") from error
-
-
-def _names(what: str, asked: Any, known: Iterable[str]) -> list[str]:
+def _names(what: str, chosen: Any, known: Iterable[str]) -> list[str]:
     listed = list(known)
-    if isinstance(asked, str):
-        asked = listed if asked == "all" else [name.strip() for name in asked.split(",")]
-    names = list(asked) if isinstance(asked, Iterable) else [asked]
+    if isinstance(chosen, str):
+        chosen = listed if chosen == "all" else [name.strip() for name in chosen.split(",")]
+    names = list(chosen) if isinstance(chosen, Iterable) else [chosen]
     unknown = [name for name in names if name not in listed]
     if unknown or not names:
-        got = f"Unknown {what} {unknown[0]!r}" if unknown else f"No {what} is asked for"
+        got = f"Unknown {what} {unknown[0]!r}" if unknown else f"No {what} is requested"
         raise ProbeError(f'{got}; expected "all" or some of {", ".join(listed)}.')
     return [name for name in listed if name in names]
 
 
-def _refuse_unseen(probes: list[str], plants: list[str]) -> None:
+def _refuse_unseen(
+    detectors: Mapping[str, type[Detector]], plants: Sequence[str], known: Mapping[str, type[Detector]]
+) -> None:
     """Raise ProbeError where no probe is meant to see any of the plants: there would be no recall to report."""
-    seen = {plant for probe in probes for plant in DETECTORS[probe].sees}
+    seen = {plant for detector in detectors.values() for plant in detector.sees}
     if not seen & set(plants):
-        able = [name for name, detector in DETECTORS.items() if set(detector.sees) & set(plants)]
+        able = [name for name, detector in known.items() if set(detector.sees) & set(plants)]
         raise ProbeError(
-            f"{' and '.join(probes)}: not meant to see {' or '.join(plants)}; add one of the probes {', '.join(able)}, "
-            f"or one of the plants {', '.join(name for name in PLANTS if name in seen)}."
+            f"{' and '.join(detectors)}: not meant to see {' or '.join(plants)}; add one of the probes "
+            f"{', '.join(able)}, or one of the plants {', '.join(name for name in PLANTS if name in seen)}."
         )
 
 
-def _strengths(asked: Any) -> list[float]:
-    values = STRENGTHS if asked is None else asked
+def _strengths(chosen: Any) -> list[float]:
+    values = STRENGTHS if chosen is None else chosen
     values = list(values) if isinstance(values, Iterable) else [values]
     wrong = [value for value in values if not _is_strength(value)]
     if wrong or not values:
@@ -120,9 +115,9 @@ def _is_strength(value: Any) -> bool:
         return False
 
 
-def _whole(name: str, value: Any, least: int, why: str = "") -> int:
+def _whole(name: str, value: Any, least: int, reason: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ProbeError(f"{name}={value!r}; expected a whole number of at least {least}{why}.")
+        raise ProbeError(f"{name}={value!r}; expected a whole number of at least {least}{reason}.")
     return value
 
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from itlens.prompts.formats import Framed, format_prompts, frame_prompts
-from itlens.prompts.loaders import load_prompts, save_prompts
+from itlens.prompts.loaders import PromptsLike, as_prompts, load_prompts, save_prompts
 from itlens.prompts.prompt import Prompt
 
-__all__ = ["Framed", "Prompt", "format_prompts", "frame_prompts", "load_prompts", "save_prompts"]
+__all__ = [
+    "Framed",
+    "Prompt",
+    "PromptsLike",
+    "as_prompts",
+    "format_prompts",
+    "frame_prompts",
+    "load_prompts",
+    "save_prompts",
+]

@@ -31,7 +31,7 @@ class Framed(NamedTuple):
 
 
 def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Prompt]:
-    """The prompts with their texts wrapped and their spans moved along; every other field stays.
+    """Return the prompts with their texts wrapped and their spans moved along; every other field stays.
 
     format: "raw" changes nothing (as in the paper). "chat" renders the tokenizer's chat template with the prompt as
     the one user message and the generation prompt behind it; special tokens that the template writes (a BOS among
@@ -43,7 +43,8 @@ def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: An
 
 
 def frame_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Framed]:
-    """`format_prompts`, with the place of each prompt's own text; raises PromptError for the same reasons."""
+    """Format prompts as `format_prompts` does, with the place of each prompt's own text; raises PromptError for the
+    same reasons."""
     if not isinstance(format, str):
         raise PromptError(f'The format must be "raw", "chat" or a text that holds {PLACE}, not {format!r}.')
     given = _checked(prompts)
@@ -72,7 +73,7 @@ def _checked(prompts: Iterable[Prompt]) -> list[Prompt]:
 
 
 def _wrapped(prompt: Prompt, front: str, body: str, back: str, cut: int) -> Framed:
-    """`body` is the prompt's text without its first `cut` characters, perhaps without some at its end."""
+    """Note that `body` is the prompt's text without its first `cut` characters, perhaps without some at its end."""
     shift = len(front) - cut
     first, last = len(front), len(front) + len(body)
 
@@ -97,7 +98,8 @@ def _in_chat(prompt: Prompt, tokenizer: Any, front: str, back: str) -> Framed:
 
 
 def _cut(text: str, body: str) -> int | None:
-    """How many characters of white space a template cut off the front of `text` to make `body`; None: it did more."""
+    """Return how many characters of white space a template cut off the front of `text` to make `body`; None: it did
+    more."""
     leading = len(text) - len(text.lstrip())
     trimmed = {text: 0, text.rstrip(): 0, text.lstrip(): leading, text.strip(): leading}
     return trimmed.get(body)

@@ -28,7 +28,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file that are not blank, with their numbers (from 1); no line ends, no BOM."""
+    """Yield the lines of a UTF-8 file that are not blank, with their numbers (from 1); no line ends, no BOM."""
     try:
         raw = path.read_bytes().removeprefix(_BOM)
     except FileNotFoundError:
@@ -57,7 +57,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_jsonl(path: Path) -> list[tuple[int, Prompt]]:
-    """The prompts of a JSONL file with their line numbers; a prompt without an id becomes "<stem>-0001" and so on."""
+    """Return the prompts of a JSONL file with their line numbers; a prompt without an id becomes "<stem>-0001" and so
+    on."""
     found: list[tuple[int, Prompt]] = []
     for number, line in read_lines(path):
         where = f"{path}, line {number}"

@@ -1,11 +1,11 @@
-"""Where prompts come from: the built-in set, the set of the embedded pair, JSONL files, and the paper's TSV files."""
+"""Where prompts come from: texts, built-in prompts, those of the embedded pair, JSONL files, the paper's TSV files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from itlens.errors import PromptError
 from itlens.prompts.formats import format_prompts
@@ -14,11 +14,50 @@ from itlens.prompts.paper import read_paper_tsv
 from itlens.prompts.prompt import Prompt
 from itlens.prompts.spans import quote
 
+PromptsLike: TypeAlias = Prompt | str | Iterable[Prompt | str]  # what `as_prompts` takes
+
 _PACKAGE = Path(__file__).parents[1]
+_SHOWN = 5  # ids that an error names
 NAMED = {
     "builtin": _PACKAGE / "data" / "builtin_prompts.jsonl",
     "demo": _PACKAGE / "demo" / "prompts.jsonl",
 }
+
+
+def as_prompts(given: PromptsLike, *, instruction_required: bool = False) -> list[Prompt]:
+    """Return the prompts that a caller gave, each with an id of its own.
+
+    given: a `Prompt`, a text, or several of them. A prompt without an id is named by its place: "prompt-0001". A text
+    is a prompt, never the name of a file (see `load_prompts`). Raises PromptError: no prompts, anything that is neither
+    a Prompt nor a text, one id twice, and (instruction_required) a prompt without an instruction.
+    """
+    prompts = [prompt if isinstance(prompt, Prompt) else Prompt(prompt) for prompt in _listed(given)]
+    prompts = [prompt if prompt.id else prompt.replace(id=f"prompt-{n:04d}") for n, prompt in enumerate(prompts, 1)]
+    known: set[str] = set()
+    for prompt in prompts:
+        if prompt.id in known:
+            raise PromptError(f"Two prompts have the id {prompt.id!r}; give every prompt its own id.")
+        known.add(prompt.id)
+    bare = [prompt.id for prompt in prompts if not prompt.instruction]
+    if instruction_required and bare:
+        shown = ", ".join(bare[:_SHOWN]) + (" ..." if len(bare) > _SHOWN else "")
+        raise PromptError(f'{len(bare)} prompts have no instruction ({shown}); add the field "instruction" to each.')
+    return prompts
+
+
+def _listed(given: Any) -> list[Prompt | str]:
+    expected = "expected an itlens.Prompt, a text, or several of them (itlens.load_prompts reads a file)"
+    if isinstance(given, (Prompt, str)):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, (Mapping, bytes)):
+        raise PromptError(f"prompts is a {type(given).__name__}; {expected}.")
+    listed = list(given)
+    if not listed:
+        raise PromptError(f"There are no prompts; {expected}.")
+    wrong = next((prompt for prompt in listed if not isinstance(prompt, (Prompt, str))), None)
+    if wrong is not None or None in listed:
+        raise PromptError(f"prompts holds a {type(wrong).__name__}; {expected}.")
+    return listed
 
 
 def load_prompts(
@@ -28,7 +67,7 @@ def load_prompts(
     format: str = "raw",
     tokenizer: Any = None,
 ) -> list[Prompt]:
-    """The prompts of a file or of a named set, in the file's order.
+    """Return the prompts of a file or of a named set, in the file's order.
 
     path_or_name: "builtin" (our own prompts in many task families, in turns, so that any first part is balanced),
     "demo" (what the embedded pair was made for), a `.tsv` file of the paper (see `paper`), or a JSONL file with the
@@ -71,7 +110,8 @@ def _path(path_or_name: Any) -> Path:
 
 
 def _check_ids(numbered: list[tuple[int, Prompt]], path: Path) -> None:
-    """Results are kept by id, so two prompts with one id would overwrite each other."""
+    """Raise PromptError for equal ids: results are kept by id, so two prompts with one id would overwrite each
+    other."""
     first: dict[str, int] = {}
     for line, prompt in numbered:
         if prompt.id and first.setdefault(prompt.id, line) != line:

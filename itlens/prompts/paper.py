@@ -1,6 +1,6 @@
 """The paper's TSV files: prompts with annotated instructions (Wu et al., NAACL 2024, released data set).
 
-Two layouts, told apart by their header: `ID, Prompt, Response, Instruct&Context`, where Response is a reference, and
+Two layouts, distinguished by their header: `ID, Prompt, Response, Instruct&Context`, where Response is a reference, and
 `File, Model, Prompt, Reference, Instruct, Response, Rating`, where Rating judges the model's Response. Fields are
 split at tabs alone; a quote is an ordinary character and a doubled one means one; `/n` and `/t` mean line end and tab.
 
@@ -38,7 +38,7 @@ class PromptWarning(UserWarning):
 
 
 def read_paper_tsv(path: Path) -> list[tuple[int, Prompt]]:
-    """The prompts of one of the paper's TSV files with their line numbers; the group comes from the id.
+    """Return the prompts of one of the paper's TSV files with their line numbers; the group comes from the id.
 
     References become `answer`. In the layout with ratings, the rated Response becomes `response`, and a rating of -1
     (not judged) None. Raises PromptError with file and line; warns of annotations that were matched loosely.
@@ -71,7 +71,8 @@ def read_paper_tsv(path: Path) -> list[tuple[int, Prompt]]:
 
 
 def decode(cell: str) -> str:
-    """What a cell means: `/n` a line end, `/t` a tab, a doubled quote one; quotes around a whole quoted cell go."""
+    """Return what a cell means: `/n` a line end, `/t` a tab, a doubled quote one; quotes around a whole quoted cell
+    go."""
     inner = cell[1:-1]
     # A CSV writer puts quotes around a cell only when there are quotes to double in it; other quotes are the author's.
     if len(cell) > 1 and cell[0] == cell[-1] == '"' and '""' in inner and '"' not in inner.replace('""', ""):
@@ -80,21 +81,22 @@ def decode(cell: str) -> str:
 
 
 def sentences(text: str) -> list[Span]:
-    """The ranges of the sentences of a text: split after . ! ? : before white space, and at line ends; trimmed."""
+    """Return the ranges of the sentences of a text: split after . ! ? : before white space, and at line ends;
+    trimmed."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     pieces = zip([0, *ends], [*ends, len(text)], strict=True)
     return [span for start, stop in pieces if (span := _trimmed(text, start, stop))]
 
 
 def widen(text: str, parts: list[Span]) -> list[Span]:
-    """The whole sentences of the text that hold some of the parts, each once, without a leading "Input:"."""
+    """Return the whole sentences of the text that hold some of the parts, each once, without a leading "Input:"."""
     held = [(a, b) for a, b in sentences(text) if any(a < stop and start < b for start, stop in parts)]
     cut = [(match.end() if (match := _INPUT.match(text, a, b)) else a, b) for a, b in held]
     return [(a, b) for a, b in cut if a < b]
 
 
 def group_of(id: str) -> str:
-    """The group in an id: mtbench_writing_81 -> writing, lima_7 -> lima, anything else -> ""."""
+    """Return the group in an id: mtbench_writing_81 -> writing, lima_7 -> lima, anything else -> ""."""
     match = re.fullmatch(r"(?:[^_]+_)*?([^_\d][^_]*)_\d+", id)
     return match[1] if match else ""
 
@@ -128,7 +130,7 @@ def _parts(field: str) -> list[str]:
 
 
 def _place(part: str, text: str, id: str) -> tuple[Span, bool]:
-    """Where an annotated part stands, and whether it stands there letter by letter."""
+    """Return where an annotated part is, and whether it is there letter by letter."""
     start = text.find(part)
     if start >= 0:
         return (start, start + len(part)), True
@@ -145,7 +147,8 @@ def _place(part: str, text: str, id: str) -> tuple[Span, bool]:
 
 
 def _plain(text: str) -> tuple[str, list[int]]:
-    """The text with plain quotes and dashes, lower case and single spaces, and where each character came from."""
+    """Return the text with plain quotes and dashes, lower case and single spaces, and where each character came
+    from."""
     characters: list[str] = []
     origin: list[int] = []
     for position, character in enumerate(text.translate(_STRAIGHT)):

@@ -12,7 +12,6 @@ from numbers import Real
 from typing import Any
 
 from itlens.errors import PromptError
-from itlens.prompts.markup import prompt_html
 from itlens.prompts.spans import Span, SpansLike, quote, resolve_spans
 
 KINDS = ("instruction", "context")
@@ -74,17 +73,17 @@ class Prompt:
             object.__setattr__(self, field, value)  # the dataclass is frozen for everyone else
 
     def spans(self, kind: str) -> tuple[Span, ...]:
-        """The (start, stop) pairs of "instruction" or "context", in characters of `text`; may be empty."""
+        """Return the (start, stop) pairs of "instruction" or "context", in characters of `text`; may be empty."""
         if kind not in KINDS:
             raise PromptError(f'{kind!r} is no kind of span; a prompt has "instruction" and "context".')
         return self.instruction if kind == "instruction" else self.context
 
     def span_text(self, kind: str) -> list[str]:
-        """What the spans of "instruction" or "context" hold, in the order of the text."""
+        """Return what the spans of "instruction" or "context" hold, in the order of the text."""
         return [self.text[start:stop] for start, stop in self.spans(kind)]
 
     def replace(self, **changes: Any) -> Prompt:
-        """A copy with some fields changed. A new text needs new spans of every kind that the prompt has."""
+        """Return a copy with some fields changed. A new text needs new spans of every kind that the prompt has."""
         names = [field.name for field in fields(self)]
         for name in changes:
             if name not in names:
@@ -104,7 +103,9 @@ class Prompt:
         return f"Prompt({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        return prompt_html(self.text, self.instruction, self.context, title=self.id, group=self.group)
+        from itlens.report.environment import prompt_html
+
+        return prompt_html(self)
 
 
 def _name(id: Any, text: Any) -> str:

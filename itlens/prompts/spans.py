@@ -23,12 +23,13 @@ _COMPARED_TEXT, _COMPARED_PART = 20_000, 1_000
 
 
 def quote(value: str, width: int = 80) -> str:
-    """The text in double quotes on one line, cut to about `width` characters: for messages."""
+    """Return the text in double quotes on one line, cut to about `width` characters: for messages."""
     return json.dumps(value if len(value) <= width else value[: width - 1] + "…", ensure_ascii=False)
 
 
 def resolve_spans(given: Any, text: str, where: str) -> tuple[Span, ...]:
-    """The ranges that `given` means in `text`; `where` opens the message of an error ('Prompt "a": instruction').
+    """Return the ranges that `given` means in `text`; `where` opens the message of an error ('Prompt "a":
+    instruction').
 
     `given` is a substring, a (start, stop) pair, or several of either; None means none. A substring that occurs
     several times means its first occurrence. Raises PromptError.
@@ -37,7 +38,7 @@ def resolve_spans(given: Any, text: str, where: str) -> tuple[Span, ...]:
 
 
 def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Sorted spans without shared characters; those that only touch stay apart."""
+    """Return sorted spans without shared characters; those that only touch stay apart."""
     merged: list[Span] = []
     for start, stop in sorted(spans):
         if merged and start < merged[-1][1]:
@@ -48,7 +49,7 @@ def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def nearest_text(part: str, text: str) -> tuple[Span, float] | None:
-    """The range of `text` most like `part`, widened to whole words, and how alike (0..1); None if nothing is."""
+    """Return the range of `text` most like `part`, widened to whole words, and how alike (0..1); None if nothing is."""
     part, text = part[:_COMPARED_PART], text[:_COMPARED_TEXT]
     matcher = SequenceMatcher(None, _folded(text), _folded(part), autojunk=False)
     anchor = matcher.find_longest_match()

@@ -1,7 +1,8 @@
-"""Studies: the only place where models, prompts, probes and files meet. Names load on first use.
+"""Studies: the only place where models, prompts, findings and files meet. Names load on first use.
 
-`compare` runs prompts through a base and a tuned model and writes a run folder; `open_comparison` reads one.
-`compare_templates` does so without and with the chat template, `compare_series` with several tuned models.
+`compare` asks a base and a tuned model the findings' questions and writes a run folder; `open_comparison` reads one.
+`compare_templates` does so without and with the chat template, `compare_series` with several tuned models. Read `pair`
+first: it is the loop over findings from top to bottom.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from typing import TYPE_CHECKING
 from itlens.lazy import lazy_names
 
 _HOME = {
-    "compare": "itlens.study.running",
+    "compare": "itlens.study.pair",
     "Comparison": "itlens.study.comparison",
     "open_comparison": "itlens.study.comparison",
     "compare_series": "itlens.study.series",
     "compare_templates": "itlens.study.templates",
-    "SeriesComparison": "itlens.study.series_comparison",
-    "TemplateComparison": "itlens.study.template_comparison",
-    "open_series": "itlens.study.series_comparison",
-    "open_templates": "itlens.study.template_comparison",
+    "SeriesComparison": "itlens.study.series",
+    "TemplateComparison": "itlens.study.templates",
+    "open_series": "itlens.study.series",
+    "open_templates": "itlens.study.templates",
 }
 
 __all__ = [
@@ -39,8 +40,6 @@ __getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 if TYPE_CHECKING:
     from itlens.study.comparison import Comparison, open_comparison
-    from itlens.study.running import compare
-    from itlens.study.series import compare_series
-    from itlens.study.series_comparison import SeriesComparison, open_series
-    from itlens.study.template_comparison import TemplateComparison, open_templates
-    from itlens.study.templates import compare_templates
+    from itlens.study.pair import compare
+    from itlens.study.series import SeriesComparison, compare_series, open_series
+    from itlens.study.templates import TemplateComparison, compare_templates, open_templates

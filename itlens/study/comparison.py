@@ -1,76 +1,77 @@
-"""A comparison of two models on disk: its results, tables, report, and what to tell the reader beside them."""
+"""A comparison of two models on disk: every finding's tables and verdict, read from the run folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import xarray as xr
 
-from itlens.diff import (
-    AttributionDiff,
-    attributions,
-    moved_heads,
-    pair_changes,
-    pairs_verdict,
-    verdict,
-    word_pairs,
-)
-from itlens.errors import StoreError
+from itlens.errors import ItlensError, StoreError
+from itlens.findings import findings
+from itlens.findings.base import SIDES, Finding, Plan, Tables, Verdict
 from itlens.prompts import Prompt
-from itlens.study.concept_results import ConceptResults, concept_results
-from itlens.study.folder import RunFolder
-from itlens.study.notes import notes_on
-from itlens.study.parts import WHICH, layers_wanted, parts_of, reads_prompts
-from itlens.study.ranges import refuse_numbers
-from itlens.study.report_content import content
-from itlens.study.running_results import (
-    ActivationResults,
-    FaithfulResults,
-    PatchResults,
-    activation_results,
-    faithful_results,
-    patch_results,
-)
-from itlens.study.word_layers import joined_pairs, pairs_by_layer
-from itlens.views import Report, report
+from itlens.study.folder import RunFolder, SavedResults
+from itlens.study.record import KnownModel, Study
+from itlens.study.request import read_options
 
-_SCORING = ("levels", "threshold", "p", "seed")
-# of the diff of word pairs, per group of layers: the paper's table, and the null beside it
-VERB_SHARES = (
-    *("heads", "changed_heads", "instruction_share", "general_share", "difference", "ci_low", "ci_high"),
-    *("effect_size", "t_welch", "p_welch", "null_low", "null_high", "p_null", "note"),
-)
+Stage = Literal["run", "compare", "verdict", "notes", "show"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What kept a finding from an answer: in which stage, and why. trace: the traceback as text, for its author."""
+
+    finding: str
+    stage: Stage
+    error: Exception
+    trace: str = field(default="", repr=False)
+
+    @property
+    def expected(self) -> bool:
+        """Whether the models or prompts do not allow it; else the finding's code is at fault."""
+        return isinstance(self.error, ItlensError)
+
+    @property
+    def sentence(self) -> str:
+        """For the reader: which finding, and why."""
+        done = {"run": "be computed", "show": "be shown", "notes": "be shown"}.get(self.stage, "be compared")
+        reason = str(self.error) if self.expected else f"{type(self.error).__name__}: {self.error}"
+        return f"The finding {self.finding!r} could not {done}: {reason}"
+
+    def raised(self) -> ItlensError:
+        """The error to raise where nothing else was found: the finding's own, or one that names the finding."""
+        return self.error if isinstance(self.error, ItlensError) else ItlensError(self.sentence)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found; everything is read from the run folder. A part that was not asked for is empty or None.
+    """What `compare` found; everything is read from the run folder.
 
-    out: the folder. study: what was asked (models, settings, versions). Attribution: prompts, as the models read them;
-    base, tuned: attributions by prompt id; diff: the tables of `itlens.diff.attributions`. Attention: words: of
-    `itlens.diff.word_pairs`; pairs: the word pairs of "base" and "tuned" (`itlens.qk_word_pairs`). Feed-forward layers:
-    concepts: by side ("value", "key", "gate") what turned, the concepts, their labels and shares. Running models:
-    activation (both on the same tokens), patching (what each head carries), faithfulness (of the attributions).
+    out: the folder. study: what was asked (models, options, versions). prompts: as the models read them. results: by
+    finding, its tables by name (xarray or pandas). verdicts: by finding. failures: findings without an answer. A
+    finding's shortcuts are attributes as well (`comparison.diff`, `comparison.words` ...; `dir` lists them).
     """
 
     out: Path
     study: Mapping[str, Any]
     prompts: Sequence[Prompt]
-    base: Mapping[str, xr.Dataset]
-    tuned: Mapping[str, xr.Dataset]
-    diff: AttributionDiff | None
-    words: xr.Dataset | None = None
-    pairs: Mapping[str, pd.DataFrame] | None = None
-    concepts: Mapping[str, ConceptResults] | None = None
-    activation: ActivationResults | None = None
-    patching: PatchResults | None = None
-    faithfulness: FaithfulResults | None = None
+    verdicts: Mapping[str, Verdict]
+    failures: Sequence[Failure] = ()
+    tables: Mapping[str, Tables] = field(default_factory=dict, repr=False)
+    unfinished: Sequence[str] = ()
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """By finding, the tables that are in the run folder's tables/ too."""
+        return {
+            name: {key: table for key, table in tables.items() if not key.startswith("_")}
+            for name, tables in self.tables.items()
+        }
 
     @property
     def report_path(self) -> Path:
@@ -79,72 +80,77 @@ class Comparison:
 
     @property
     def answers(self) -> list[str]:
-        """What came out: a sentence or two for each part."""
-        found = [] if self.diff is None else [verdict(self.diff)]
-        found += [] if self.words is None else [pairs_verdict(self.words)]
-        found += [results.answer for results in self._sides]
-        return found + self._running
+        """What came out: each finding's verdict."""
+        return [verdict.sentence for verdict in self.verdicts.values()]
 
     @property
     def verdict(self) -> str:
-        """The answers in one text."""
+        """The verdicts in one text."""
         return " ".join(self.answers)
 
     @cached_property
-    def verb_shares(self) -> pd.DataFrame | None:
-        """Per group of layers: how often instruction verbs rose, how often others, and the tests (finding 2)."""
-        return None if self.words is None else self.words[list(VERB_SHARES)].to_dataframe().reset_index()
+    def finding_notes(self) -> dict[str, list[str]]:
+        """By finding, its caveats."""
+        return {name: _notes(self, findings()[name]) for name in self.tables}
 
     @cached_property
-    def changes(self) -> pd.DataFrame | None:
-        """Every word pair that a head kept, gained or lost (`itlens.diff.pair_changes`)."""
-        return None if self.pairs is None else pair_changes(self.pairs["base"], self.pairs["tuned"])
+    def study_notes(self) -> list[str]:
+        """Caveats of the whole study: of the pair, of what is not finished or failed, of the precision."""
+        return [*self.study["notices"], *self.unfinished, *(each.sentence for each in self.failures), *_coarse(self)]
 
-    @cached_property
-    def moved(self) -> pd.DataFrame | None:
-        """The heads whose word pairs changed most (`itlens.diff.moved_heads`)."""
-        return None if self.words is None else moved_heads(self.words)
-
-    @cached_property
+    @property
     def notes(self) -> list[str]:
-        """What a reader must know before believing the figures."""
-        return notes_on(self)
+        """All caveats, those of the whole study first."""
+        own = [note for notes in self.finding_notes.values() for note in notes]
+        return list(dict.fromkeys([*self.study_notes, *own]))
 
-    def report(self) -> Report:
+    @property
+    def page(self) -> Any:
+        """What the page and the terminal draw (`itlens.report.page_data.Page`)."""
+        from itlens.study.outcome import page_of
+
+        return page_of(self)
+
+    def report(self) -> Any:
         """The report as an object that Jupyter shows; `.html` is the page."""
-        return report(content(self))
+        from itlens.study.outcome import Report, page_of
+
+        return Report(page_of(self))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in ("tables", "verdicts"):
+            raise AttributeError(name)
+        shortcuts = self._shortcuts
+        if name in shortcuts:
+            return shortcuts[name]
+        if any(name in finding.shortcut_names for finding in findings().values()):
+            return None  # of a finding that was not compared
+        raise AttributeError(
+            f"A Comparison has no {name!r}; there are {', '.join(sorted(shortcuts)) or 'no shortcuts'}."
+        )
+
+    @cached_property
+    def _shortcuts(self) -> dict[str, Any]:
+        return {
+            name: value
+            for finding, tables in self.tables.items()
+            for name, value in findings()[finding].shortcuts(tables).items()
+        }
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._shortcuts})
 
     def __repr__(self) -> str:
-        parts = [] if self.diff is None else [repr(self.diff)]
-        if self.words is not None and self.verb_shares is not None:
-            parts += [f"{pairs_verdict(self.words)}\n\n{self.verb_shares.to_string(index=False)}"]
-        parts += [f"{found.answer}\n\n{found.per_layer.to_string(index=False)}" for found in self._sides]
-        parts += self._running
-        notes = "".join(f"Note: {note}\n" for note in self.notes)
-        return "\n\n".join([*parts, f"{notes}Report: {self.report_path}"])
+        from itlens.report.terminal import page_text
+        from itlens.study.outcome import page_of
+
+        return f"{page_text(page_of(self, blocks=False))}\nReport: {self.report_path}"
 
     def _repr_html_(self) -> str:
-        parts = [] if self.diff is None else [self.diff._repr_html_()]
-        if self.words is not None and self.verb_shares is not None:
-            parts += [f"<p>{escape(pairs_verdict(self.words))}</p>{_html(self.verb_shares)}"]
-        parts += [f"<p>{escape(found.answer)}</p>{_html(found.per_layer)}" for found in self._sides]
-        parts += [f"<p>{escape(answer)}</p>" for answer in self._running]
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        return f"{''.join(parts)}<ul>{notes}</ul><p>Report: <code>{escape(str(self.report_path))}</code></p>"
+        from itlens.report.render import comparison_in_notebook
+        from itlens.study.outcome import page_of
 
-    @property
-    def _running(self) -> list[str]:
-        """The answers of what was read off the running models."""
-        parts = {"Activations": self.activation, "Patching": self.patching, "Faithfulness": self.faithfulness}
-        return [f"{name}: {results.verdict}" for name, results in parts.items() if results is not None]
-
-    @property
-    def _sides(self) -> list[ConceptResults]:
-        return list((self.concepts or {}).values())
-
-
-def _html(table: pd.DataFrame) -> str:
-    return str(table.to_html(index=False, float_format="{:.3g}".format, na_rep=""))
+        return comparison_in_notebook(page_of(self, blocks=False))
 
 
 def open_comparison(path: str | Path) -> Comparison:
@@ -156,65 +162,113 @@ def open_comparison(path: str | Path) -> Comparison:
     return compared(folder, folder.read_study())
 
 
-def compared(
-    folder: RunFolder,
-    study: Mapping[str, Any],
-    prompts: Sequence[Prompt] | None = None,
-    found: Mapping[str, Mapping[str, xr.Dataset]] | None = None,
-) -> Comparison:
-    """The comparison of what both models have finished; prompts and attributions are read where they are not given.
+def compared(folder: RunFolder, study: Study, failures: Sequence[Failure] = ()) -> Comparison:
+    """Compare what both models have finished, finding by finding; a finding that fails costs the others nothing.
 
-    Raises StoreError where that is nothing.
+    failures: of computing. Raises StoreError where nothing is finished, and the first failure where nothing else is.
     """
-    parts, identity = parts_of(study["identity"]), study["identity"]
-    prompts = prompts or (folder.read_prompts() if reads_prompts(identity) else [])
-    seed = study["settings"]["seed"]
-    refuse_numbers(seed=seed)
-    pairs = _pairs(folder, study) if "attention" in parts else None
-    words = None if pairs is None else word_pairs(pairs["base"], pairs["tuned"], seed=seed)
-    activation = activation_results(folder, study)
-    comparison = Comparison(
-        out=folder.path,
-        study=study,
-        prompts=prompts,
-        base={},
-        tuned={},
-        diff=None,
-        words=words,
-        pairs=pairs,
-        concepts=concept_results(folder.path, study) if "mlp" in parts else None,
-        activation=activation,
-        patching=patch_results(folder, study, words, activation),
-        faithfulness=faithful_results(folder, study, prompts),
+    prompts = folder.read_prompts() if study["prompts"] else []
+    known, tables, unfinished = findings(), dict[str, Tables](), list[str]()
+    failed = list(failures)
+    for name in study["findings"]:
+        if name not in known:
+            unfinished.append(f"The finding {name!r} is not installed here, so its results are left out.")
+    for finding in (known[name] for name in known if name in study["findings"]):
+        plan = plan_of(finding, study, prompts, tables)
+        try:
+            saved, note = saved_results(folder, study, finding, plan)
+            unfinished += [note] if note else []
+            if all(saved.values()):
+                tables[finding.name] = _checked(finding, finding.compare(saved, plan))
+        except Exception as error:  # a finding's own code, perhaps of another package: the others are still compared
+            failed.append(Failure(finding.name, "compare", error))
+    verdicts = _verdicts({name: known[name] for name in tables}, tables, failed)
+    if not tables:
+        if failed:
+            raise failed[0].raised() from failed[0].error
+        raise StoreError(
+            f"{folder.path} has nothing that both models have finished ({' '.join(unfinished) or 'no results'}); run "
+            "the same `itlens compare` again."
+        )
+    return Comparison(folder.path, study, prompts, verdicts, failed, tables, unfinished)
+
+
+def plan_of(
+    finding: Finding, study: Study, prompts: Sequence[Prompt], tables: Mapping[str, Tables], **more: Any
+) -> Plan:
+    """Return the plan of a finding as study.json has it. more: further fields of the plan. Raises ProbeError."""
+    models = {
+        side: KnownModel(facts["name"], facts["label"], facts, str(facts.get("revision", "")))
+        for side, facts in study["models"].items()
+    }
+    base = study["models"]["base"]
+    reading = study["reading"].get("settings", {})
+    return Plan(
+        options=read_options(finding, study["findings"][finding.name]["options"]),
+        models=models,  # type: ignore[arg-type]  # stands for what is known of a model
+        prompts=tuple(prompts),
+        layers=tuple(range(int(base.get("layers") or 0))),
+        heads=int(base.get("heads") or 0),
+        seed=int(study["settings"]["seed"]),
+        settings={**study["settings"], **reading},
+        find_tables=tables.get,
+        **more,
     )
-    found = found or {which: folder.finished(which, prompts) if "attribution" in parts else {} for which in WHICH}
-    both = [prompt for prompt in prompts if all(prompt.id in found[which] for which in WHICH)]
-    if not both and not comparison.answers:
-        raise StoreError(f"{folder.path} has {_nothing(study, prompts, found)}; run the same `itlens compare` again.")
-    if not both:
-        return comparison
-    ids = {prompt.id for prompt in both}
-    base, tuned = ({id: side[id] for id in side if id in ids} for side in (found["base"], found["tuned"]))
-    scoring = {name: study["settings"][name] for name in _SCORING}
-    refuse_numbers(**scoring)
-    return replace(comparison, base=base, tuned=tuned, diff=attributions(base, tuned, both, **scoring))
 
 
-def _pairs(folder: RunFolder, study: Mapping[str, Any]) -> dict[str, pd.DataFrame] | None:
-    """Both models' word pairs on the layers that both have finished; None where there are none."""
-    identity, layers = study["identity"], layers_wanted(study, "attention")
-    found = {which: pairs_by_layer(folder.path, which, layers, identity) for which in WHICH}
-    both = [layer for layer in found["base"] if layer in found["tuned"]]
-    return {which: joined_pairs(found.pop(which), both) for which in WHICH} if both else None
+def saved_results(folder: RunFolder, study: Study, finding: Finding, plan: Plan) -> tuple[dict[str, SavedResults], str]:
+    """Return the units that all sides have finished, by side, and a sentence where these are not all."""
+    sides = ("pair",) if finding.reads == "pair" else SIDES
+    units = list(finding.units(plan))
+    done = {side: set(folder.finished(study, finding.name, side, units)) for side in sides}
+    both = [unit for unit in units if all(unit in finished for finished in done.values())]
+    saved = {side: SavedResults(folder, study, finding.name, side, both) for side in sides}
+    if len(both) == len(units):
+        return saved, ""
+    return saved, (
+        f"Only {len(both)} of {len(units)} {finding.unit} of the finding {finding.name!r} are finished; run the same "
+        "comparison to go on."
+    )
 
 
-def _nothing(study: Mapping[str, Any], prompts: Sequence[Prompt], found: Mapping[str, Mapping[str, Any]]) -> str:
-    missing, parts = [], parts_of(study["identity"])
-    if "attribution" in parts:
-        done = f"base {len(found['base'])}, tuned {len(found['tuned'])} of {len(prompts)}"
-        missing.append(f"no prompt that both models have finished ({done})")
-    for part, results in {"attention": "word pairs", "mlp": "concepts"}.items():
-        if layers_wanted(study, part):
-            missing.append(f"no layer of which both models have finished the {results}")
-    missing += [f"no finished {part}" for part in ("activation", "patching", "faithfulness") if part in parts]
-    return " and ".join(missing) or "no results"
+def _checked(finding: Finding, tables: Any) -> Tables:
+    if not isinstance(tables, Mapping):
+        raise ItlensError(f"compare returned a {type(tables).__name__}; expected tables by name.")
+    for name, table in tables.items():
+        if not str(name).startswith("_") and not isinstance(table, (xr.Dataset, xr.DataArray, pd.DataFrame)):
+            raise ItlensError(
+                f"compare returned a {type(table).__name__} as the table {name!r}; expected an xarray Dataset or a "
+                "pandas DataFrame."
+            )
+    return dict(tables)
+
+
+def _verdicts(
+    compared_findings: Mapping[str, Finding], tables: Mapping[str, Tables], failed: list[Failure]
+) -> dict[str, Verdict]:
+    verdicts: dict[str, Verdict] = {}
+    for name, finding in compared_findings.items():
+        try:
+            verdict = finding.verdict(tables[name])
+            if not isinstance(verdict, Verdict):
+                raise ItlensError(f"verdict returned a {type(verdict).__name__}; expected an itlens.Verdict.")
+        except Exception as error:  # as in `compared`
+            failed.append(Failure(finding.name, "verdict", error))
+            verdict = Verdict("Not tested: see the caveats.", tested=False)
+        verdicts[name] = verdict
+    return {name: compared_findings[name].reconsider(verdict, verdicts) for name, verdict in verdicts.items()}
+
+
+def _notes(comparison: Comparison, finding: Finding) -> list[str]:
+    plan = plan_of(finding, dict(comparison.study), comparison.prompts, comparison.tables)
+    try:
+        return [str(note) for note in finding.notes(comparison.tables[finding.name], plan)]
+    except Exception as error:  # as in `compared`
+        return [Failure(finding.name, "notes", error).sentence]
+
+
+def _coarse(comparison: Comparison) -> list[str]:
+    dtype = comparison.study["settings"].get("dtype", "float32")
+    if dtype not in ("float16", "bfloat16"):
+        return []
+    return [f"Computed in {dtype}, whose rounding moves ranks and levels; quote figures of a float32 run."]

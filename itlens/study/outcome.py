@@ -1,66 +1,270 @@
-"""What a comparison leaves in its run folder: tables and the report."""
+"""What a comparison leaves in its run folder: tables, findings.json and the report's page.
+
+findings.json, for scripts: {"version": 1, "itlens": ..., "base": label, "tuned": label, "responses": ..., "answer": the
+one paragraph, "notes": [...], "findings": {name: {"question", "topic", "answer" ("higher", "lower", "changed", "no
+significant change", "not tested"), "verdict": {"sentence", "direction", "tested", "caveat"}, "numbers": [{"name",
+"value", "low", "high", "p", "n", "unit"}], "caveats": [...], "tables": {table: [paths in the folder]}}}}
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from itlens.diff import top_heads, verb_changes
-from itlens.files import write_text
-from itlens.store import save
-from itlens.study.comparison import Comparison
-from itlens.study.concept_results import ConceptResults
+from itlens.errors import ItlensError, ResultError
+from itlens.files import write_json, write_text
+from itlens.findings import findings
+from itlens.findings.base import SIDES, Finding, Headline, Verdict
+from itlens.findings.options import options_of
+from itlens.report.answers import answer_paragraph
+from itlens.report.blocks import Block, Card, Column, Figure, Panel, Table, Text
+from itlens.report.numbers import headline as format_headline
+from itlens.report.page_data import Page, Row, Section
+from itlens.report.render import comparison_in_notebook, render_page
+from itlens.results.store import save
+from itlens.study.comparison import Comparison, Failure, open_comparison
 from itlens.study.folder import RunFolder
 
-_LARGE = ("pair_changes",)  # a row per word pair: of a large model, no spreadsheet could open it
+VERSION = 1  # of findings.json
+_BLOCKS = (Card, Text, Figure, Table, Panel)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report. Jupyter shows its summary (the whole page is some 6 MB); `.html` is the page for a file."""
+
+    page: Page
+
+    @cached_property
+    def html(self) -> str:
+        """The complete page: no network, light and dark, for screen and paper."""
+        return render_page(self.page)
+
+    def _repr_html_(self) -> str:
+        return comparison_in_notebook(self.page)
+
+    def __repr__(self) -> str:
+        return f"Report({self.page.title!r})"
+
+    def __str__(self) -> str:
+        return self.html
+
+
+def report(comparison: Comparison | str | Path) -> Report:
+    """Return the report of a comparison, or of the run folder that it is in. Nothing is written here.
+
+    Raises StoreError for a folder without a study, ResultError for anything else.
+    """
+    if isinstance(comparison, (str, Path)):
+        comparison = open_comparison(comparison)
+    if not isinstance(comparison, Comparison):
+        raise ResultError(
+            f"views.report got a {type(comparison).__name__}; expected what itlens.compare returned, or a run folder."
+        )
+    return Report(page_of(comparison))
 
 
 def write_outcome(comparison: Comparison) -> None:
-    """Write the tables and the report into the run folder."""
+    """Write tables, findings.json and the report into the run folder."""
     folder = RunFolder(comparison.out)
-    for name, result in _tables(comparison).items():
-        if not isinstance(result, pd.DataFrame):
-            save(result, folder.tables / f"{name}.nc")
+    written = {name: _write_tables(folder, name, comparison) for name in comparison.tables}
+    page = page_of(comparison)
+    write_json(folder.findings_file, findings_json(comparison, page, written))
+    write_text(folder.report, render_page(page))
+
+
+def _write_tables(folder: RunFolder, name: str, comparison: Comparison) -> dict[str, list[str]]:
+    """Write one finding's tables; a name that another finding has taken gets the finding's name in front."""
+    taken: set[str] = set()
+    for other, tables in comparison.results.items():
+        if other == name:
+            break
+        taken |= {*tables}
+    paths: dict[str, list[str]] = {}
+    for table, result in comparison.results[name].items():
+        stem = table if table not in taken else f"{name}-{table}"
+        endings = [".nc"] if not isinstance(result, pd.DataFrame) else [".parquet", ".csv"]
+        if table in findings()[name].large:
+            endings = endings[:1]
+        paths[table] = [f"{folder.tables.name}/{stem}{ending}" for ending in endings]
+        for ending in endings:
+            save(result, folder.tables / f"{stem}{ending}")
+    return paths
+
+
+def findings_json(comparison: Comparison, page: Page, written: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what findings.json holds; see the module."""
+    models, known = comparison.study["models"], findings()
+    return {
+        "version": VERSION,
+        "itlens": comparison.study["versions"].get("itlens", ""),
+        "base": models["base"]["label"],
+        "tuned": models["tuned"]["label"],
+        "responses": comparison.study["reading"].get("settings", {}).get("responses", ""),
+        "answer": page.answer,
+        "notes": comparison.study_notes,
+        "findings": {
+            name: {
+                "question": known[name].question,
+                "topic": topic_of(known[name]),
+                "answer": verdict.answer,
+                "verdict": {
+                    "sentence": str(verdict.sentence),
+                    "direction": str(verdict.direction),
+                    "tested": bool(verdict.tested),  # of numpy, where a finding compares numbers of tables
+                    "caveat": str(verdict.caveat),
+                },
+                "numbers": [_plain(asdict(each)) for each in verdict.numbers],
+                "caveats": comparison.finding_notes[name],
+                "tables": written.get(name, {}),
+            }
+            for name, verdict in comparison.verdicts.items()
+        },
+    }
+
+
+def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN and no numpy numbers: what does not exist is null."""
+    plain: dict[str, Any] = {}
+    for name, value in numbers.items():
+        if name == "signed":  # how it is written, not what it is
             continue
-        save(result, folder.tables / f"{name}.parquet")
-        if name not in _LARGE:
-            save(result, folder.tables / f"{name}.csv")
-    write_text(folder.report, comparison.report().html)
+        if value is None or isinstance(value, str):
+            plain[name] = value
+        else:
+            plain[name] = None if not math.isfinite(float(value)) else int(value) if name == "n" else float(value)
+    return plain
 
 
-def _tables(comparison: Comparison) -> dict[str, Any]:
-    found: dict[str, Any] = {} if comparison.diff is None else comparison.diff._asdict()
-    if comparison.words is not None:
-        found |= {
-            "word_pairs": comparison.words,
-            "pair_changes": comparison.changes,
-            "verbs": verb_changes(comparison.words),
-            "moved_heads": comparison.moved,
+def page_of(comparison: Comparison, *, blocks: bool = True) -> Page:
+    """Return what the page, the terminal and the notebook draw. blocks=False: without the sections' blocks."""
+    study, known = comparison.study, findings()
+    models = study["models"]
+    failed = list(comparison.failures)
+    sections = [_section(comparison, known[name], blocks, failed) for name in comparison.verdicts]
+    rows = [row_of(known[name], verdict) for name, verdict in comparison.verdicts.items()]
+    rows += [_missing(known[name], comparison, failed) for name in _missing_names(comparison)]
+    extra = [each.sentence for each in failed if each not in comparison.failures]
+    return Page(
+        title=known[next(iter(comparison.verdicts))].question
+        if len(rows) == 1
+        else "What did instruction tuning change?",
+        answer=answer_paragraph(rows),
+        rows=rows,
+        sections=sections,
+        notes=[*comparison.study_notes, *extra],
+        facts=_facts(comparison),
+        parameters={**study["settings"], **study["reading"].get("settings", {})},
+        versions=study["versions"],
+        created=study["created"],
+        base=models["base"]["label"],
+        tuned=models["tuned"]["label"],
+    )
+
+
+def _section(comparison: Comparison, finding: Finding, blocks: bool, failed: list[Failure]) -> Section:
+    name, verdict = finding.name, comparison.verdicts[finding.name]
+    tables = comparison.tables[name]
+    shown: Sequence[Block] = ()
+    terms: Mapping[str, str] = {}
+    if blocks:
+        try:
+            shown, terms = _checked_blocks(finding.show(tables)), dict(finding.terms(tables))
+        except Exception as error:  # a finding's own code, perhaps of another package: the page is still written
+            failed.append(Failure(name, "show", error))
+            shown = [Text(failed[-1].sentence)]
+    return Section(
+        name=name,
+        question=finding.question,
+        verdict_sentence=verdict.sentence,
+        caveat=verdict.caveat,
+        blocks=shown,
+        notes=comparison.finding_notes[name],
+        terms=terms,
+        facts=comparison.study["findings"][name]["settings"],
+    )
+
+
+def _checked_blocks(shown: Any) -> list[Block]:
+    """Return what `show` returned, as a list. Raises ItlensError for anything that the page cannot draw."""
+    if not isinstance(shown, Sequence) or isinstance(shown, str):
+        raise ItlensError(f"show returned a {type(shown).__name__}; expected a list of blocks.")
+    for block in shown:
+        if not isinstance(block, _BLOCKS):
+            known = ", ".join(kind.__name__ for kind in _BLOCKS)
+            raise ItlensError(f"show returned a {type(block).__name__} as a block; expected one of {known}.")
+    return list(shown)
+
+
+def topic_of(finding: Finding) -> str:
+    """Return what a finding is about, as a noun phrase."""
+    return finding.topic or finding.name.replace("_", " ")
+
+
+def row_of(finding: Finding, verdict: Verdict) -> Row:
+    """Return a finding's line in the table of findings."""
+    return Row(
+        name=finding.name,
+        question=finding.question,
+        topic=topic_of(finding),
+        answer=verdict.answer,
+        tested=verdict.tested,
+        direction=verdict.direction,
+        number=headline_text(verdict.numbers[0]) if verdict.numbers else "",
+        sentence=verdict.sentence,
+        short=verdict.short,
+    )
+
+
+def headline_text(headline: Headline) -> str:
+    """Return a headline number with its interval, unit and name, as one text."""
+    if headline.value is None or not math.isfinite(headline.value):
+        return ""
+    numbers = format_headline(
+        headline.value, headline.low, headline.high, headline.p, headline.unit, sign=headline.signed
+    )
+    return f"{headline.name}: {numbers}"
+
+
+def _missing_names(comparison: Comparison) -> list[str]:
+    known = findings()
+    return [name for name in comparison.study["findings"] if name in known and name not in comparison.verdicts]
+
+
+def _missing(finding: Finding, comparison: Comparison, failed: Sequence[Failure]) -> Row:
+    own = [each for each in failed if each.finding == finding.name]
+    reason = own[0].sentence if own else "Not finished; run the same comparison to go on."
+    return row_of(finding, Verdict(reason, tested=False))
+
+
+def _facts(comparison: Comparison) -> dict[str, Any]:
+    study = comparison.study
+    facts: dict[str, Any] = {}
+    for side in SIDES:
+        facts |= {f"{side} {name}": value for name, value in study["models"][side].items() if name != "name" and value}
+    if comparison.prompts:
+        facts |= {"prompts": study["prompts"]}
+    return facts
+
+
+def finding_list() -> Table:
+    """Return the table that `itlens findings` prints: name, question, what it reads, its options."""
+    reads = {"prompts": "prompts, one model at a time", "weights": "weights", "pair": "prompts, both models"}
+    rows = [
+        {
+            "name": finding.name,
+            "question": finding.question,
+            "reads": reads[finding.reads],
+            "options": ", ".join(each.name for each in options_of(finding.Options)) or "none",
         }
-    for results in (comparison.concepts or {}).values():
-        found |= _concepts(results)
-    found |= _running(comparison)
-    return {name: result for name, result in found.items() if result is not None}
-
-
-def _running(comparison: Comparison) -> dict[str, Any]:
-    """What came of the running models."""
-    found: dict[str, Any] = {}
-    if (activation := comparison.activation) is not None:
-        found |= {"activations": activation.diff, "shift": activation.summary}
-        found |= {"shift_tests": activation.tests, "shifted_heads": activation.heads}
-    if (patching := comparison.patching) is not None:
-        found |= {"patching": patching.patched, "head_agreement": patching.agreement}
-        found |= {"top_heads": None if patching.agreement is None else top_heads(patching.agreement)}
-    if (faithful := comparison.faithfulness) is not None:
-        found |= {"faithfulness": faithful.table, "faithfulness_curves": faithful.curves}
-    return found
-
-
-def _concepts(results: ConceptResults) -> dict[str, Any]:
-    labels = {"base": results.base_labels, "tuned": results.tuned_labels}
-    both = pd.concat([table.assign(model=which) for which, table in labels.items()], ignore_index=True)
-    both.attrs = dict(results.tuned_labels.attrs)
-    named = {"concept_changes": results.changes, "concept_shares": results.shares, "labels": both}
-    return {f"{name}_{results.side}": found for name, found in {"turned": results.turned, **named}.items()}
+        for finding in findings().values()
+    ]
+    columns = [Column("name", "finding"), Column("question", "question"), Column("reads", "reads")]
+    columns.append(Column("options", "options", help="`itlens compare --help` explains each"))
+    return Table(pd.DataFrame(rows), columns)

@@ -3,22 +3,90 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from itlens.errors import PairError, ProbeError
-from itlens.models import load_pair
-from itlens.models.compatibility import compare_sides
+import pandas as pd
+
+from itlens.errors import PairError, ProbeError, StoreError
+from itlens.findings import findings
+from itlens.findings.base import Finding
 from itlens.prompts import Prompt
-from itlens.provenance import short_name
-from itlens.study.asked import asked_probes, asked_prompts
-from itlens.study.parts import READING
-from itlens.study.running import compare
-from itlens.study.series_comparison import SeriesComparison, open_series
+from itlens.report.page_data import Page
+from itlens.results.provenance import short_name
+from itlens.stats.series import ModelSeries, series, series_verdict
+from itlens.study.comparison import Comparison, open_comparison, plan_of
+from itlens.study.folder import RunFolder, SavedResults
+from itlens.study.numbers import PromptNumbers, numbers_of
+from itlens.study.request import LOAD, chosen_findings
 from itlens.study.several import SeveralFolder
-from itlens.study.several_pages import series_page
-from itlens.study.templates import LOAD
+
+
+@dataclass(frozen=True)
+class SeriesComparison:
+    """Several tuned models compared with one base, and what the comparisons say along the series.
+
+    out: the folder. labels: of the models, in order. folders: the run folder of each model after the first. first,
+    neighbours: `itlens.diff.series` of each prompt's numbers, against the first model and against the one before; None
+    where no finding has numbers for all models. distances: how far apart weights and activations of each pair are.
+    """
+
+    out: Path
+    labels: tuple[str, ...]
+    folders: tuple[Path, ...]
+    first: ModelSeries | None
+    neighbours: ModelSeries | None
+    distances: pd.DataFrame
+    notes: list[str]
+
+    @property
+    def report_path(self) -> Path:
+        """The page of the whole series; each pair has its own next to it."""
+        return SeveralFolder(self.out, "series").page
+
+    @property
+    def page(self) -> Page:
+        """What the page and the terminal draw."""
+        from itlens.study.several_outcome import series_page
+
+        return series_page(self)
+
+    def comparison(self, label: str) -> Comparison:
+        """Return the comparison of a model with the first. Raises StoreError for a label that there is not."""
+        if label not in self.labels[1:]:
+            raise StoreError(f"There is no comparison {label!r}; there are {', '.join(map(repr, self.labels[1:]))}.")
+        return open_comparison(self.folders[self.labels.index(label) - 1])
+
+    @cached_property
+    def answers(self) -> list[str]:
+        """What came out, a sentence or two for each statistic."""
+        if self.first is None:
+            return [f"{len(self.labels)} models: {', '.join(self.labels)}; see the distances between them."]
+        return [series_verdict(self.first, statistic=name) for name in dict.fromkeys(self.first.trend["statistic"])]
+
+    @property
+    def verdict(self) -> str:
+        """The first answer."""
+        return self.answers[0]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """By name, as they are written."""
+        tables: dict[str, pd.DataFrame] = {"distances": self.distances} if len(self.distances.columns) > 3 else {}
+        if self.first is not None and self.neighbours is not None:
+            tables |= {"models": self.first.models, "trend": self.first.trend}
+            both = {"first": self.first.differences, "neighbour": self.neighbours.differences}
+            tables["differences"] = pd.concat([t.assign(against=name) for name, t in both.items()], ignore_index=True)
+        return tables
+
+    def __repr__(self) -> str:
+        tables = [f"{name}\n{table.to_string(index=False)}" for name, table in self.tables.items() if name != "models"]
+        notes = [f"Note: {note}" for note in self.notes]
+        return "\n\n".join([*self.answers, *tables, *notes, f"Report: {self.report_path}"])
 
 
 def compare_series(
@@ -41,10 +109,16 @@ def compare_series(
     Raises PairError (fewer than two models, labels that are not one for each, models of different shape), and what
     `compare` raises.
     """
+    from itlens.models import load_pair
+    from itlens.models.compatibility import compare_sides
+    from itlens.study.pair import compare
+    from itlens.study.prompts import listed_prompts
+    from itlens.study.several_outcome import write_several
+
     listed, names = _named(models, labels)
     if "adapter" in options:
         raise ProbeError("A series takes whole models; merge the adapter into its model first.")
-    named = asked_probes(probes)
+    chosen = chosen_findings(probes)
     load = {name: options[name] for name in LOAD if name in options}
     for label, model in zip(names[1:], listed[1:], strict=True):  # all, before hours are spent on the first
         pair = load_pair(listed[0], model, **load)
@@ -53,18 +127,97 @@ def compare_series(
         except PairError as error:
             raise PairError(f"{names[0]} and {label}: {error}") from error
         pair.check_files()
-    given = asked_prompts(prompts, limit) if {*READING} & {*named} else []
+    given = listed_prompts(prompts, limit) if any(finding.reads != "weights" for finding in chosen) else []
     folder = SeveralFolder(out, "series")
     inside = [f"{place}-{_readable(label)}" for place, label in enumerate(names[1:], start=2)]
     folder.open({"labels": names, "folders": inside}, inside)
     first = None
     for label, model, name in zip(names[1:], listed[1:], inside, strict=True):
         run = folder.path / name
-        compare(listed[0], model, given, named, run, resume, labels=(names[0], label), base_from=first, **options)
+        probed = [finding.name for finding in chosen]
+        compare(listed[0], model, given, probed, run, resume, labels=(names[0], label), base_from=first, **options)
         first = first or run
-    found = open_series(folder.path)
-    folder.write(found.tables, series_page(found))
-    return found
+    comparison = open_series(folder.path)
+    write_several(folder, comparison)
+    return comparison
+
+
+def open_series(path: str | Path) -> SeriesComparison:
+    """Read the folder of a series. Raises StoreError where it is none, or a pair of it has nothing finished."""
+    folder = SeveralFolder(path, "series")
+    asked = folder.read()
+    labels, names = tuple(asked.get("labels", ())), asked.get("folders", ())
+    if len(labels) < 2 or len(names) != len(labels) - 1:
+        raise StoreError(f"{folder.file} does not name the models of a series; run the same command again.")
+    folders = tuple(folder.path / name for name in names)
+    numbers = PromptNumbers(labels)
+    notes: dict[str, list[str]] = {}
+    rows = []
+    seed = 0
+    for place, run in enumerate(folders, start=1):  # one at a time: the word pairs of a large model fill a gigabyte
+        comparison = open_comparison(run)
+        seed = seed if place > 1 else int(comparison.study["settings"]["seed"])
+        for note in comparison.notes:
+            notes.setdefault(note, []).append(labels[place])
+        sides = ({labels[0]: "base"} if place == 1 else {}) | {labels[place]: "tuned"}
+        numbers.add(numbers_of(comparison), sides)
+        rows.append({"against": "first", "reference": labels[0], "model": labels[place], **_distances(comparison)})
+    for place, apart in enumerate(_between_neighbours(folders), start=2):
+        if apart:
+            rows.append({"against": "neighbour", "reference": labels[place - 1], "model": labels[place], **apart})
+    distances = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    first, neighbours = _along(numbers, seed)
+    said = [*numbers.notes, *(f"{', '.join(models)}: {note}" for note, models in notes.items())]
+    return SeriesComparison(folder.path, labels, folders, first, neighbours, distances, said)
+
+
+def _along(numbers: PromptNumbers, seed: int) -> tuple[ModelSeries | None, ModelSeries | None]:
+    """Compare the prompts that all models have finished, with the first model and with the neighbour."""
+    tables = numbers.joined()
+    if not tables:
+        return None, None
+    shared = set.intersection(*(set(table["id"]) for table in tables.values()))
+    if not shared:
+        raise StoreError("No prompt is finished by every model of the series; run the same command again.")
+    kept = {str(label): table[table["id"].isin(shared)] for label, table in tables.items()}
+    return series(kept, "first", seed=seed), series(kept, "neighbour", seed=seed)
+
+
+def _distances(comparison: Comparison) -> dict[str, float]:
+    """Distances between a model and the first one."""
+    known = findings()
+    return {
+        name: value
+        for finding, tables in comparison.tables.items()
+        for name, value in known[finding].distances(tables).items()
+    }
+
+
+def _between_neighbours(folders: Sequence[Path]) -> Iterator[dict[str, float]]:
+    """Distances between each model after the second and the one before it, from what is read off the weights."""
+    models = [(folder := RunFolder(path), folder.read_study()) for path in folders]
+    for earlier, later in pairwise(models):
+        apart: dict[str, float] = {}
+        for name, finding in findings().items():
+            if finding.reads == "weights" and all(name in study["findings"] for _, study in (earlier, later)):
+                apart |= _between(finding, earlier, later)
+        yield apart
+
+
+def _between(
+    finding: Finding, earlier: tuple[RunFolder, dict[str, Any]], later: tuple[RunFolder, dict[str, Any]]
+) -> Mapping[str, float]:
+    plan = plan_of(finding, earlier[1], (), {})
+    units = list(finding.units(plan))
+    done = [set(folder.finished(study, finding.name, "tuned", units)) for folder, study in (earlier, later)]
+    both = [unit for unit in units if all(unit in finished for finished in done)]
+    if not both:
+        return {}
+    saved = {
+        side: SavedResults(folder, study, finding.name, "tuned", both)
+        for side, (folder, study) in zip(("base", "tuned"), (earlier, later), strict=True)
+    }
+    return finding.distances(finding.compare(saved, plan))
 
 
 def _named(models: Any, labels: Sequence[str] | None) -> tuple[list[Any], list[str]]:
@@ -79,12 +232,12 @@ def _named(models: Any, labels: Sequence[str] | None) -> tuple[list[Any], list[s
         raise PairError(f"models is a {type(models).__name__}; expected a list of models, or models by label.")
     if len(listed) < 2:
         raise PairError(
-            f"A series needs two or more models, got {len(listed)}; give the base first, then its tuned selves."
+            f"A series needs two or more models, got {len(listed)}; give the base first, then its tuned versions."
         )
     if len(names) != len(listed):
         raise PairError(f"There are {len(listed)} models and {len(names)} labels; give one label for each.")
     if twice := [name for name in names if names.count(name) > 1 or not name.strip()]:
-        raise PairError(f"The label {twice[0]!r} is empty or stands twice; give every model a label of its own.")
+        raise PairError(f"The label {twice[0]!r} is empty or is given twice; give every model a label of its own.")
     return listed, names
 
 

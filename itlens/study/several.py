@@ -15,10 +15,10 @@ import pandas as pd
 
 from itlens.errors import StoreError
 from itlens.files import read_json, write_json, write_text
-from itlens.store import save
+from itlens.results.store import save
 
 KINDS = ("template", "series")
-_OWN = {"tables", "report.html"}
+_OWN = {"tables", "report.html", "findings.json"}
 
 
 class SeveralFolder:

@@ -1,23 +1,87 @@
-"""`compare_templates`: the same comparison without and with the chat template, and the 2 x 2 of both."""
+"""`compare_templates`: the same comparison without and with the chat template, and the 2 x 2 of both.
+
+Numbers per prompt come from the findings (`per_prompt`), on the prompt's own text only: what the template wrote is set
+apart. A number that exists in all four cells gets main effects and an interaction; one that exists only with the
+template on is compared between base and tuned there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from itlens.errors import ProbeError
-from itlens.models import load_pair
-from itlens.prompts import Prompt
-from itlens.prompts.formats import frame_prompts
-from itlens.study.asked import asked_probes, asked_prompts
-from itlens.study.parts import READING
-from itlens.study.running import compare
-from itlens.study.several import SeveralFolder
-from itlens.study.several_pages import template_page
-from itlens.study.template_comparison import STATES, TemplateComparison, open_templates
+import numpy as np
+import pandas as pd
 
-LOAD = ("device", "dtype", "backend", "tokenizer", "trust_remote_code", "revision", "check")
+from itlens.errors import ProbeError, StoreError
+from itlens.findings.base import SIDES
+from itlens.prompts import Prompt
+from itlens.prompts.formats import Framed, frame_prompts
+from itlens.report.page_data import Page
+from itlens.results.provenance import provenance
+from itlens.stats.paired import paired_row
+from itlens.stats.two_by_two import TemplateEffects, template_verdict, two_by_two
+from itlens.study.comparison import Comparison, open_comparison
+from itlens.study.numbers import numbers_of
+from itlens.study.request import LOAD, chosen_findings
+from itlens.study.several import SeveralFolder
+
+STATES = ("off", "on")  # of the template, and the names of the two run folders
+Cell = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class TemplateComparison:
+    """out: the folder. off, on: the comparisons without and with the template. effects: the 2 x 2 of both."""
+
+    out: Path
+    off: Comparison
+    on: Comparison
+    effects: TemplateEffects
+
+    @property
+    def report_path(self) -> Path:
+        """The page of both together; each comparison has its own next to it."""
+        return SeveralFolder(self.out, "template").page
+
+    @property
+    def page(self) -> Page:
+        """What the page and the terminal draw."""
+        from itlens.study.several_outcome import template_page
+
+        return template_page(self)
+
+    @cached_property
+    def answers(self) -> list[str]:
+        """What came out on each number of the first finding that has numbers per prompt."""
+        return [template_verdict(self.effects.effects, statistic=name) for name in self._leading]
+
+    @property
+    def verdict(self) -> str:
+        """The first answer."""
+        return self.answers[0]
+
+    @property
+    def _leading(self) -> list[str]:
+        leading = self.effects.effects.attrs.get("leading", [])
+        return [leading] if isinstance(leading, str) else list(leading)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """Caveats of both comparisons."""
+        return list(dict.fromkeys([*self.off.notes, *self.on.notes]))
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """By name, as they are written."""
+        made = self.effects
+        return {"effects": made.effects, "template_share": made.template_share, "cells": made.prompts}
+
+    def __repr__(self) -> str:
+        return "\n".join([repr(self.effects), *(f"Note: {note}" for note in self.notes), f"Report: {self.report_path}"])
 
 
 def compare_templates(
@@ -32,29 +96,129 @@ def compare_templates(
     limit: int | None = None,
     **options: Any,
 ) -> TemplateComparison:
-    """Tell what comes from the weights from what comes from the chat template (the tuned tokenizer's, for both models).
+    """Separate effects of the weights from effects of the chat template (the tuned tokenizer's, for both models).
 
     Two comparisons, in `out`/off (the prompts as they are) and `out`/on (in the template), and over both the main
     effects of weights and template and their interaction, per statistic (`itlens.diff.template_effects`). What needs no
     prompts runs in off only. Everything else is as in `itlens.compare`, whose options these are, without format.
 
-    Raises PromptError where the tuned tokenizer has no chat template, ProbeError for a format and for probes without
-    attribution, and what `compare` raises.
+    Raises PromptError where the tuned tokenizer has no chat template, ProbeError for a format and for probes that no
+    number per prompt comes from, and what `compare` raises.
     """
+    from itlens.models import load_pair
+    from itlens.study.pair import compare
+    from itlens.study.prompts import listed_prompts
+    from itlens.study.several_outcome import write_several
+
     if "format" in options:
         raise ProbeError("Both formats are compared, without and with the chat template; leave format out.")
-    named = asked_probes(probes)
-    if "attribution" not in named:
-        raise ProbeError("Template against weights is told from attributions; add attribution to the probes.")
+    chosen = chosen_findings(probes)
+    reading = [finding.name for finding in chosen if finding.reads != "weights"]
+    if not reading:
+        raise ProbeError(
+            "Template x weights compares numbers per prompt; add a finding that reads prompts to the probes."
+        )
     load = {name: options[name] for name in LOAD if name in options}
     tokenizer = load_pair(base, tuned, adapter=adapter, **load).side("tuned").tokenizer
-    given = asked_prompts(prompts, limit)
+    given = listed_prompts(prompts, limit)
     framed = frame_prompts(given, "chat", tokenizer)
     folder = SeveralFolder(out, "template")
-    folder.open({"frames": {one.prompt.id: [*one.body, one.cut] for one in framed}}, list(STATES))
-    reading = tuple(name for name in named if name in READING)
-    for state, asked, form in zip(STATES, (named, reading), ("raw", "chat"), strict=True):
-        compare(base, tuned, given, asked, folder.path / state, resume, adapter=adapter, format=form, **options)
-    found = open_templates(folder.path)
-    folder.write(found.tables, template_page(found))
-    return found
+    folder.open({"frames": {each.prompt.id: [*each.body, each.cut] for each in framed}}, list(STATES))
+    probed = ([finding.name for finding in chosen], reading)
+    for state, names, form in zip(STATES, probed, ("raw", "chat"), strict=True):
+        compare(base, tuned, given, names, folder.path / state, resume, adapter=adapter, format=form, **options)
+    comparison = open_templates(folder.path)
+    write_several(folder, comparison)
+    return comparison
+
+
+def open_templates(path: str | Path) -> TemplateComparison:
+    """Read the folder of a comparison without and with the template. Raises StoreError where it is none."""
+    folder = SeveralFolder(path, "template")
+    frames = folder.read().get("frames")
+    off, on = (open_comparison(folder.path / state) for state in STATES)
+    return TemplateComparison(folder.path, off, on, _effects(off, on, _framed(on, frames, folder.file)))
+
+
+def _framed(on: Comparison, frames: Any, file: Path) -> list[Framed]:
+    if not isinstance(frames, dict) or any(prompt.id not in frames for prompt in on.prompts):
+        raise StoreError(
+            f"{file} does not say where each prompt is in its template; run the same command into a new folder."
+        )
+    return [Framed(prompt, (frames[prompt.id][0], frames[prompt.id][1]), frames[prompt.id][2]) for prompt in on.prompts]
+
+
+def _effects(off: Comparison, on: Comparison, framed: list[Framed]) -> TemplateEffects:
+    """The 2 x 2 over the prompts that are finished in all four cells, for every number that the findings have."""
+    numbers = {"off": numbers_of(off), "on": numbers_of(on, framed)}
+    both = [name for name in numbers["off"] if name in numbers["on"]]
+    if not both:
+        raise StoreError("No prompt has numbers both without and with the template; run it again.")
+    cells = {(side, state): _rows(numbers[state][both[0]], side) for side in SIDES for state in STATES}
+    shared = set.intersection(*(set(table.index) for table in cells.values()))
+    if not shared:
+        raise StoreError("No prompt is finished by both models both without and with the template; run it again.")
+    order = [prompt.id for prompt in off.prompts if prompt.id in shared]
+    cells = {cell: table.reindex(order) for cell, table in cells.items()}
+    values = _in_all_cells(cells)
+    leading = list(values)
+    for name in both[1:]:  # numbers of further findings, over the sorted prompts: resampling draws by position
+        more = {(side, state): _rows(numbers[state][name], side) for side in SIDES for state in STATES}
+        values |= _in_all_cells({cell: table.reindex(sorted(shared)) for cell, table in more.items()})
+    options: dict[str, Any] = {"seed": int(off.study["settings"]["seed"]), "resamples": 10_000, "minimum": 5}
+    groups = cells["base", "off"]["group"]
+    effects = pd.concat(
+        [two_by_two(given, groups, **options).assign(statistic=name) for name, given in values.items()],
+        ignore_index=True,
+    )
+    effects.insert(0, "statistic", effects.pop("statistic"))
+    only_on = [name for name in _number_names(cells["base", "on"]) if name not in values]
+    shares = [_share_table(cells, name, **options) for name in only_on]
+    share = pd.concat(shares, ignore_index=True) if shares else pd.DataFrame()
+    made = TemplateEffects(effects, share, _long(cells, [*leading, *only_on]))
+    models = {f"{side}_model": str(off.study["models"][side]["name"]) for side in SIDES}
+    attrs: dict[Any, Any] = provenance("diff.template_effects", **models, **options)
+    for table in made:
+        table.attrs = dict(attrs)
+    effects.attrs["leading"] = leading
+    return made
+
+
+def _rows(table: pd.DataFrame, side: str) -> pd.DataFrame:
+    return table[table["model"] == side].drop(columns="model").set_index("id")
+
+
+def _number_names(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table.columns if name not in ("group", "tokens")]
+
+
+def _in_all_cells(cells: Mapping[Cell, pd.DataFrame]) -> dict[str, dict[Cell, pd.Series]]:
+    first = next(iter(cells.values()))
+    return {
+        name: {cell: table[name] for cell, table in cells.items()}
+        for name in _number_names(first)
+        if all(name in table and table[name].notna().any() for table in cells.values())
+    }
+
+
+def _share_table(cells: Mapping[Cell, pd.DataFrame], name: str, **options: Any) -> pd.DataFrame:
+    """Base compared with tuned with the template on; prompts that one model has no number for are left out."""
+    base, tuned = cells["base", "on"], cells["tuned", "on"]
+    both = pd.DataFrame({"group": base["group"], "base": base[name], "tuned": tuned[name]})
+    both = both.dropna(subset=["base", "tuned"])
+    parts = {"all": both} | {
+        str(group): both[both["group"] == group] for group in dict.fromkeys(both["group"]) if group
+    }
+    rows = [{"group": group, **paired_row(part["base"], part["tuned"], **options)} for group, part in parts.items()]
+    return pd.DataFrame(rows)
+
+
+def _long(cells: Mapping[Cell, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+    parts = [
+        table.reindex(columns=["group", *names]).reset_index().assign(model=side, template=state)
+        for (side, state), table in cells.items()
+    ]
+    out = pd.concat(parts, ignore_index=True)
+    for name in names:
+        out[name] = out[name].astype(float) if out[name].isna().any() else out[name]
+    return out[["id", "group", "model", "template", *names]].replace({None: np.nan})

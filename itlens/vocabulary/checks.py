@@ -15,7 +15,7 @@ BUILTIN_FILE = Path(__file__).parents[1] / "data" / "builtin_words.npz"
 
 
 def checked_words(words: Iterable[str], what: str) -> list[str]:
-    """The words as plain strings, just as they were given.
+    """Return the words as plain strings, just as they were given.
 
     Raises ResultError for a single string, for no words at all, for something that is not a string, and for a word
     that no file could hold (a NUL, or half a surrogate pair); `what` names the list in the message.
@@ -33,12 +33,12 @@ def checked_words(words: Iterable[str], what: str) -> list[str]:
 
 
 def check_size(size: int | None) -> None:
-    """Raises ResultError unless `size` is None or a whole number of at least 1."""
+    """Raise ResultError unless `size` is None or a whole number of at least 1."""
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise ResultError(f"size is {size!r}; expected a whole number of at least 1, or None for all words.")
 
 
-def fingerprint(words: Sequence[str], *arrays: Any) -> str:
+def words_fingerprint(words: Sequence[str], *arrays: Any) -> str:
     """ "sha256:" and 16 hexadecimal digits over the words in their order, and over arrays (their shapes and bytes)."""
     digest = hashlib.sha256(json.dumps(list(words)).encode("ascii"))
     for array in arrays:

@@ -16,7 +16,8 @@ from itlens.errors import StoreError
 def read_static_model(
     name: str, words: Sequence[str] | None = None, size: int | None = None
 ) -> tuple[list[str], np.ndarray]:
-    """Words and vectors, float32 (words, dimensions), of a static model (a folder, or a name on the model hub).
+    """Return the words and vectors, float32 (words, dimensions), of a static model (a folder, or a name on the model
+    hub).
 
     words: get the vectors of these, each the mean of its tokens' vectors, as the model itself does it; words with a
     token that the model does not know are left out. None: the first `size` of the model's own words that are a single

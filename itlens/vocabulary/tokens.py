@@ -38,7 +38,7 @@ class WordTokens:
 
 
 def word_tokens(words: Sequence[str], tokenizer: Any) -> WordTokens:
-    """The pieces of each word (see the module's text), in one call of the tokenizer.
+    """Return the pieces of each word (see the module's text), in one call of the tokenizer.
 
     Raises ModelError for something that is no Hugging Face tokenizer.
     """
@@ -52,7 +52,7 @@ def word_tokens(words: Sequence[str], tokenizer: Any) -> WordTokens:
 
 
 def own_words(tokenizer: Any) -> list[str]:
-    """The words that are one token of the tokenizer, with a letter in them, in the order of the tokens' ids."""
+    """Return the words that are one token of the tokenizer, with a letter in them, in the order of the tokens' ids."""
     _check(tokenizer)
     numbers = _word_starts(tokenizer)
     texts = tokenizer.batch_decode([[number] for number in numbers], **_PLAIN)
@@ -71,7 +71,7 @@ def own_words(tokenizer: Any) -> list[str]:
 
 
 def _word_starts(tokenizer: Any) -> list[int]:
-    """The tokens with a space in front, where a tokenizer writes spaces into its tokens; else all tokens."""
+    """Return the tokens with a space in front, where a tokenizer writes spaces into its tokens; else all tokens."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     marked = [number for number, token in enumerate(tokens) if str(token).startswith(("Ġ", "▁"))]
     return marked or list(range(len(tokens)))
@@ -96,7 +96,7 @@ def _read(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
 
 
 def _without_space(tokenizer: Any, pieces: list[list[int]]) -> list[list[int]]:
-    """The pieces without leading ones that stand for spaces only; a metaspace tokenizer may write two."""
+    """Return the pieces without leading ones that stand for spaces only; a metaspace tokenizer may write two."""
     spaces = _space_ids(tokenizer, {ids[0] for ids in pieces if ids})
     cut = []
     for ids in pieces:
@@ -106,7 +106,7 @@ def _without_space(tokenizer: Any, pieces: list[list[int]]) -> list[list[int]]:
 
 
 def _space_ids(tokenizer: Any, ids: set[int]) -> set[int]:
-    """Those of the ids that are nothing but spaces, however the tokenizer writes one."""
+    """Return those of the ids that are nothing but spaces, however the tokenizer writes one."""
     numbers = sorted(ids)
     tokens = tokenizer.convert_ids_to_tokens(numbers)
     likely = [
@@ -118,7 +118,8 @@ def _space_ids(tokenizer: Any, ids: set[int]) -> set[int]:
 
 
 def _strange_ids(tokenizer: Any) -> set[int]:
-    """Ids of special tokens, and of the token for unknown characters, which a wrapped tokenizer may not admit to."""
+    """Return the ids of special tokens, and of the token for unknown characters, which a wrapped tokenizer may not
+    admit to."""
     strange = set(tokenizer.all_special_ids)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     unknown = getattr(getattr(backend, "model", None), "unk_token", None)

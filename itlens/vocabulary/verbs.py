@@ -25,17 +25,18 @@ INSTRUCTION_VERBS = tuple(_PAPER.split())
 
 
 def instruction_verbs() -> tuple[str, ...]:
-    """The paper's 38 instruction verbs, in its order; all of them are in the built-in vocabulary."""
+    """Return the paper's 38 instruction verbs, in its order; all of them are in the built-in vocabulary."""
     return INSTRUCTION_VERBS
 
 
 def general_verbs() -> tuple[str, ...]:
-    """The general verbs, from frequent to rare: none is an instruction verb, all are in the built-in vocabulary."""
+    """Return the general verbs, from frequent to rare: none is an instruction verb, all are in the built-in
+    vocabulary."""
     return tuple(verb for verb, (_, kind) in _table().items() if kind == "general")
 
 
 def verb_frequencies() -> dict[str, float]:
-    """Relative frequency of every verb of both lists: 1 / its rank in GloVe 6B's list of words (Zipf's law).
+    """Return the relative frequency of every verb of both lists: 1 / its rank in GloVe 6B's list of words (Zipf's law).
 
     GloVe's list has no counts; random verb sets "of the same frequency" need the order and a scale, and no more.
     """
@@ -43,7 +44,7 @@ def verb_frequencies() -> dict[str, float]:
 
 
 def lemmas_of(words: Iterable[str], verbs: Iterable[str]) -> dict[str, str]:
-    """The words that are a form of one of the verbs, with that verb: {"wrote": "write", "write": "write"}.
+    """Return the words that are a form of one of the verbs, with that verb: {"wrote": "write", "write": "write"}.
 
     Forms are looked up, lower-cased, in the dictionary of lemminflect (extra "lemmas"); nothing is guessed for a word
     that it does not have. A word that is itself one of the verbs stays itself ("found", when "found" is a verb of the
@@ -69,7 +70,7 @@ def lemmas_of(words: Iterable[str], verbs: Iterable[str]) -> dict[str, str]:
 
 @cache
 def _table() -> MappingProxyType[str, tuple[int, str]]:
-    """verb -> (rank, kind), from frequent to rare."""
+    """Return verb -> (rank, kind), from frequent to rare."""
     _, *lines = _FILE.read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines]
     return MappingProxyType({verb: (int(rank), kind) for verb, rank, kind in rows})

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from itlens.errors import ResultError, StoreError
-from itlens.vocabulary.checks import BUILTIN, BUILTIN_FILE, check_size, checked_words, fingerprint
+from itlens.errors import ProbeError, ResultError, StoreError
+from itlens.vocabulary.checks import BUILTIN, BUILTIN_FILE, check_size, checked_words, words_fingerprint
 from itlens.vocabulary.static_model import read_static_model
-from itlens.vocabulary.vector_archive import read_archive
-from itlens.vocabulary.vector_text import read_vector_text
+from itlens.vocabulary.vector_files import read_archive, read_vector_text
+from itlens.vocabulary.words import Vocabulary
 
 _TEXT = (".txt", ".vec", ".glove", ".w2v", ".word2vec")
 _OTHER = (".bin", ".gz", ".zip", ".npy", ".json", ".csv", ".tsv", ".parquet", ".model", ".pkl", ".kv", ".safetensors")
@@ -40,7 +41,7 @@ class WordVectors:
     name: str
 
     def __init__(self, words: Iterable[str], vectors: Any, *, name: str = "") -> None:
-        """Words and an array with a row for each; of a word given twice the first is kept.
+        """Keep the words and an array with a row for each; of a word given twice the first is kept.
 
         Raises ResultError for no words, words that are no strings, an array that is not (words, dimensions), and
         vectors with NaN, infinity or numbers too large for float32 (it names the first such word).
@@ -71,7 +72,7 @@ class WordVectors:
     def load(
         cls, name_or_path: str | os.PathLike[str], words: Iterable[str] | None = None, size: int | None = None
     ) -> WordVectors:
-        """The word vectors of a file or model; "builtin" is GloVe 6B 100d of the built-in vocabulary.
+        """Return the word vectors of a file or model; "builtin" is GloVe 6B 100d of the built-in vocabulary.
 
         .txt and .vec: GloVe (a word and its numbers a line), word2vec or fastText (the same after a line "n d"), UTF-8,
         separated by single spaces; words may hold anything but line ends. .npz: arrays `words` (strings, or the UTF-8
@@ -92,13 +93,13 @@ class WordVectors:
         return cls(read_words, vectors, name=name if name == BUILTIN else path.name)
 
     def rows(self, words: Iterable[str]) -> Int64[np.ndarray, " asked"]:
-        """The row of `vectors` for each word, -1 where a word is unknown or its vector has no direction."""
+        """Return the row of `vectors` for each word, -1 where a word is unknown or its vector has no direction."""
         return np.array([self._index.get(word, -1) for word in words], dtype=np.int64)
 
     @cached_property
     def fingerprint(self) -> str:
         """ "sha256:" and 16 hexadecimal digits: equal for equal words with equal vectors."""
-        return fingerprint(self.words, np.ascontiguousarray(self.vectors))
+        return words_fingerprint(self.words, np.ascontiguousarray(self.vectors))
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -154,3 +155,33 @@ def _checked_vectors(vectors: Any, words: list[str]) -> np.ndarray:
         )
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is named as such
         return array.astype(np.float32, copy=False)
+
+
+VocabularyLike: TypeAlias = Vocabulary | str | PathLike[str]
+VectorsLike: TypeAlias = WordVectors | str | PathLike[str]
+
+
+def loaded_vocabulary(given: VocabularyLike, name: str = "vocab") -> Vocabulary:
+    """Return the vocabulary itself, or load it by name: "builtin" or a file (`Vocabulary.load`).
+
+    name: of the argument, for the message. Raises ProbeError for another kind, StoreError for an unreadable file.
+    """
+    if isinstance(given, Vocabulary):
+        return given
+    return Vocabulary.load(_named(given, name, "an itlens.Vocabulary"))
+
+
+def loaded_vectors(given: VectorsLike, vocabulary: Vocabulary, name: str = "vectors") -> WordVectors:
+    """Return the word vectors themselves, or load those of the vocabulary's words by name (`WordVectors.load`).
+
+    name: of the argument, for the message. Raises ProbeError for another kind, StoreError for an unreadable file.
+    """
+    if isinstance(given, WordVectors):
+        return given
+    return WordVectors.load(_named(given, name, "itlens.WordVectors"), words=vocabulary.words)
+
+
+def _named(given: object, name: str, expected: str) -> str | PathLike[str]:
+    if isinstance(given, (str, PathLike)):
+        return given
+    raise ProbeError(f'{name} is a {type(given).__name__}; expected "builtin", a file, or {expected}.')

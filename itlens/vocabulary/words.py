@@ -1,7 +1,8 @@
-"""A vocabulary: the words that a model is asked about, from frequent to rare.
+"""A vocabulary: the words in which a model's weights are read, from frequent to rare.
 
 The word-pair probes take relatedness of two words relative to that of the first 3,000 words, so the order counts.
 Words are kept exactly as they are given: any character is as good as another, and nothing is stripped or lower-cased.
+Files have a word a line, or a word, a tab and its frequency.
 """
 
 from __future__ import annotations
@@ -15,11 +16,64 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from itlens.errors import ResultError
-from itlens.vocabulary.checks import BUILTIN, BUILTIN_FILE, check_size, checked_words, fingerprint
+from itlens.errors import ResultError, StoreError
+from itlens.files import read_bytes
+from itlens.vocabulary.checks import BUILTIN, BUILTIN_FILE, check_size, checked_words, words_fingerprint
 from itlens.vocabulary.tokens import WordTokens, own_words, word_tokens
-from itlens.vocabulary.vector_archive import read_archived_words
-from itlens.vocabulary.word_files import read_word_file
+from itlens.vocabulary.vector_files import read_archived_words
+
+_TABLES = (".tsv", ".tab")
+_NOT_TEXT = (".csv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".xlsx", ".xls", ".gz", ".zip", ".pkl")
+
+
+def read_word_file(path: Path) -> tuple[list[str], list[float] | None]:
+    """Return the words of a file, and their frequencies when it has them; the format is that of `Vocabulary.load`.
+
+    Raises StoreError for a file that is missing, no UTF-8 text or without words, and for a line at fault.
+    """
+    lines = [(number, line) for number, line in enumerate(_lines(path), start=1) if line.strip()]
+    if not lines:
+        raise StoreError(f"{path} holds no words: expected a word a line.")
+    if path.suffix.lower() not in _TABLES and _frequency(lines[0][1]) is None:
+        return [line for _, line in lines], None
+    words, frequencies = [], []
+    for number, line in lines:
+        word, frequency = line.rpartition("\t")[0], _frequency(line)
+        if frequency is None or not word.strip():
+            raise StoreError(
+                f"{path}, line {number}: expected a word, a tab and a frequency (a finite number of at least 0), got "
+                f"{line[:60]!r}; correct it, or take it out if it is a header."
+            )
+        words.append(word)
+        frequencies.append(frequency)
+    return words, frequencies
+
+
+def _frequency(line: str) -> float | None:
+    """Return the number after the last tab, if there is one."""
+    _, tab, last = line.rpartition("\t")
+    if not tab:
+        return None
+    try:
+        number = float(last)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) and number >= 0 else None
+
+
+def _lines(path: Path) -> list[str]:
+    """Split lines, which end at LF or CRLF only: other separators of Unicode may be parts of words."""
+    if path.suffix.lower() in _NOT_TEXT:
+        raise StoreError(f"{path}: a vocabulary is a text file (a word a line) or TSV (a word, a tab and a frequency).")
+    data = read_bytes(path)
+    if b"\0" in data:
+        raise StoreError(f"{path} is not a text file: expected a word a line, in UTF-8.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise StoreError(f"{path}, line {line} is not UTF-8 text; save the file in UTF-8.") from error
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 class Vocabulary:
@@ -37,7 +91,8 @@ class Vocabulary:
     def __init__(
         self, words: Iterable[str], frequencies: Sequence[float] | np.ndarray | None = None, *, name: str = ""
     ) -> None:
-        """Words from frequent to rare; or in any order with their frequencies (counts or shares), which sort them.
+        """Keep words from frequent to rare; or in any order with their frequencies (counts or shares), which sort
+        them.
 
         Words of equal frequency stay in the order given; of a word given twice the first (or the more frequent) is
         kept. Raises ResultError for no words, for a word that is empty or no string, and for frequencies that are
@@ -59,7 +114,8 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path_or_name: str | os.PathLike[str], size: int | None = None) -> Vocabulary:
-        """The vocabulary of a file, or "builtin": 20,000 English words in GloVe 6B's order (see itlens/data/README.md).
+        """Return the vocabulary of a file, or "builtin": 20,000 English words in GloVe 6B's order (see
+        itlens/data/README.md).
 
         A text file has a word a line, from frequent to rare. A TSV file has a word, a tab and a frequency (a count or a
         share) a line, and no header; it is sorted by frequency. Everything before the last tab is the word: there are
@@ -77,7 +133,8 @@ class Vocabulary:
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Any, size: int | None = None) -> Vocabulary:
-        """A tokenizer's own words: tokens that begin a word and are one, with a letter in them, in the order of ids.
+        """Return a tokenizer's own words: tokens that begin a word and are one, with a letter in them, in the order of
+        ids.
 
         The order is that in which the tokenizer learned them, for BPE roughly from frequent to rare. Special tokens,
         punctuation and numbers are left out; beginnings of words that are a token of their own ("nephe") are not, since
@@ -87,13 +144,14 @@ class Vocabulary:
         return cls(own_words(tokenizer), name=Path(str(getattr(tokenizer, "name_or_path", ""))).name)._first(size)
 
     def token_ids(self, tokenizer: Any) -> WordTokens:
-        """The tokens of each word in the middle of a text: those of a space and the word, without special tokens."""
+        """Return the tokens of each word in the middle of a text: those of a space and the word, without special
+        tokens."""
         return word_tokens(self.words, tokenizer)
 
     @cached_property
     def fingerprint(self) -> str:
         """ "sha256:" and 16 hexadecimal digits: equal for equal words in equal order."""
-        return fingerprint(self.words)
+        return words_fingerprint(self.words)
 
     def __len__(self) -> int:
         return len(self.words)

@@ -12,7 +12,7 @@ import pytest
 
 from itlens import AnnotateError
 from itlens.annotate import Label, chat
-from itlens.annotate.chat_parsing import parse
+from itlens.annotate.chat_prompt import parse
 from tests.annotate.chat_server import DAYS, GOOD, KEY, WORDS, Answer, fake_server, labeller, refusal
 
 pytest.importorskip("openai", reason="the annotate extra is not installed")

@@ -13,7 +13,7 @@ import pytest
 
 from itlens import AnnotateError, StoreError
 from itlens.annotate import chat
-from itlens.annotate.chat_cache import ChatCache
+from itlens.annotate.chat_server import ChatCache
 from tests.annotate.chat_server import DAYS, KEY, WORDS, fake_server, labeller
 
 pytest.importorskip("openai", reason="the annotate extra is not installed")
@@ -70,7 +70,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 _ENDLESS = """
 import sys
-from itlens.annotate.chat_cache import ChatCache
+from itlens.annotate.chat_server import ChatCache
 cache = ChatCache(sys.argv[1])
 number = 0
 while True:

@@ -16,7 +16,7 @@ import itlens
 from itlens import AnnotateError, ResultError
 from itlens.annotate import TASKS, Label
 from itlens.annotate.concept_labels import annotate_concepts
-from itlens.store import load, save
+from itlens.results.store import load, save
 from tests.annotate.chat_server import Answer, fake_server
 
 DAYS = ["Monday", "Tuesday", "June", "weekly", "October", "Friday", "May", "Sunday"]
@@ -33,7 +33,7 @@ def concepts(*, signed: bool = False) -> xr.Dataset:
     dims = ("layer", "component", "pole", "rank")
     coords = {"layer": [2, 5], "component": [0, 1], "pole": ["+", "-"], "rank": range(8)}
     ds = xr.Dataset(
-        {"word": (dims, words)}, coords=coords, attrs={"probe": "mlp_concepts", "model": "m", "side": "value"}
+        {"word": (dims, words)}, coords=coords, attrs={"probe": "mlp_concepts", "model": "m", "vectors": "value"}
     )
     return ds if signed else ds.isel(pole=0, drop=True)
 
@@ -48,7 +48,9 @@ def test_one_row_per_layer_and_component_in_order() -> None:
     assert table["level"].tolist() == ["semantics", "", "semantics", ""] and set(table["labeller"]) == {"lexicon"}
     assert table["confidence"].tolist() == [1.0, 0.0, 1.0, 0.0] and set(table["pole"]) == {""}
     assert table.attrs["seeds"] == [] and table.attrs["unknown"] == 2 and table.attrs["unparsed"] == 0
-    assert table.attrs["model"] == "m" and table.attrs["side"] == "value" and set(table["seed"]) == {0}
+    assert table.attrs["model"] == "m"
+    assert table.attrs["vectors"] == "value"
+    assert set(table["seed"]) == {0}
 
 
 def test_both_poles_have_their_labels_and_only_the_first_components_are_labelled() -> None:

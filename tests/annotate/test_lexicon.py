@@ -13,7 +13,7 @@ import pytest
 from itlens import AnnotateError
 from itlens.annotate import LEVELS, TASKS, Label, lexicon
 from itlens.annotate.character_classes import Trait, surface
-from itlens.annotate.word_lists import DATA, SUPERSENSES, supersenses, topics
+from itlens.annotate.lexicon_labels import DATA, SUPERSENSES, supersenses, topics
 from itlens.vocabulary import Vocabulary
 
 GOLD = [json.loads(line) for line in (Path(__file__).parent / "gold_concepts.jsonl").read_text("utf-8").splitlines()]

@@ -18,7 +18,7 @@ import xarray as xr
 
 from itlens import AnnotateError
 from itlens.annotate import annotate_concepts, chat
-from itlens.annotate.chat_parsing import parse
+from itlens.annotate.chat_prompt import parse
 from tests.annotate.serve import serving
 
 pytest.importorskip("openai", reason="the annotate extra is not installed")

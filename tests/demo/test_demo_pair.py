@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from itlens import demo
-from itlens.demo import facts, measure, tasks
+from scripts.demo_pair import facts, measure, tasks
 
 SUBSET = 40
 FIELDS = {"id", "group", "prompt", "instruction", "context", "answer"}
@@ -138,7 +138,7 @@ def test_perplexities_of_the_card_and_the_unigram_model(pair):
     import numpy as np
 
     card, texts = measure.read_card(), measure.held_out_texts()
-    counts = np.load(demo.base_path().parent / "unigram_counts.npy")
+    counts = np.load(measure.HERE / "unigram_counts.npy")
     base = measure.perplexity(*pair["base"], texts)
     unigram = measure.unigram_perplexity(pair["base"][1], texts, counts)
     assert base == pytest.approx(float(card["base perplexity"]), rel=0.01)
@@ -147,7 +147,7 @@ def test_perplexities_of_the_card_and_the_unigram_model(pair):
 
 
 def test_held_out_text_is_small():
-    assert (demo.base_path().parent / "held_out.txt").stat().st_size <= 60_000
+    assert (measure.HERE / "held_out.txt").stat().st_size <= 60_000
 
 
 def test_records_are_json_lines():

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import itlens
+from itlens.findings.detector import Unit
 from itlens.planted.altering import Altered, Edit, distinct_tensors, root_mean_square
-from itlens.planted.plants import PLANTS, Ground, Place, strength_of
+from itlens.planted.plants import PLANTS, Ground, strength_of
 from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
 
 BACKENDS = ("hooked", "bridge")
@@ -34,7 +35,7 @@ def bits(model: object) -> dict[str, torch.Tensor]:
 
 
 def place_for(kind: str) -> Place:
-    return {"head": Place(1, 3), "layer": Place(1, -1), "token": Place(-1, 42)}[kind]
+    return {"head": Unit(1, 3), "layer": Unit(1, -1), "token": Unit(-1, 42)}[kind]
 
 
 def same(model: object, kept: dict[str, torch.Tensor]) -> bool:
@@ -99,25 +100,25 @@ def test_strength_is_the_norm_in_units_of_the_noise(plant: object) -> None:
     for strength in (1.0, 8.0):
         (edit,) = plant.edits(on, place_for(plant.kind), strength, (0,))
         wholes = {"scaled_head": model.blocks[1].attn.W_O, "rank_one_qk": model.blocks[1].attn.W_Q}
-        whole = wholes.get(plant.name, model.W_E if plant.kind == "token" else edit.part)
-        noise = on.noise * root_mean_square(whole) * math.sqrt(edit.part.numel())
+        whole = wholes.get(plant.name, model.W_E if plant.kind == "token" else edit.weights)
+        noise = on.noise * root_mean_square(whole) * math.sqrt(edit.weights.numel())
         assert float(edit.delta.norm()) == pytest.approx(strength * noise, rel=1e-4)
         assert strength_of(on, whole, edit) == pytest.approx(strength, rel=1e-4)
 
 
 def test_a_rotation_keeps_lengths_and_stops_at_a_right_angle() -> None:
     model = loaded()
-    (edit,) = PLANTS["rotated_values"].edits(ground(model), Place(1, -1), 20.0, (0,))
-    turned = edit.part + edit.delta
-    torch.testing.assert_close(turned @ turned.T, edit.part @ edit.part.T, atol=1e-3, rtol=1e-4)
-    most = PLANTS["rotated_values"].edits(ground(model), Place(1, -1), 1e6, (0,))[0]
-    further = PLANTS["rotated_values"].edits(ground(model), Place(1, -1), 1e7, (0,))[0]
+    (edit,) = PLANTS["rotated_values"].edits(ground(model), Unit(1, -1), 20.0, (0,))
+    turned = edit.weights + edit.delta
+    torch.testing.assert_close(turned @ turned.T, edit.weights @ edit.weights.T, atol=1e-3, rtol=1e-4)
+    most = PLANTS["rotated_values"].edits(ground(model), Unit(1, -1), 1e6, (0,))[0]
+    further = PLANTS["rotated_values"].edits(ground(model), Unit(1, -1), 1e7, (0,))[0]
     torch.testing.assert_close(most.delta, further.delta)
 
 
 def test_rank_one_terms_have_rank_one() -> None:
     model = loaded()
-    for name, place in (("rank_one_qk", Place(0, 2)), ("residual_direction", Place(0, -1))):
+    for name, place in (("rank_one_qk", Unit(0, 2)), ("residual_direction", Unit(0, -1))):
         (edit,) = PLANTS[name].edits(ground(model), place, 10.0, (0,))
         values = torch.linalg.svdvals(edit.delta.double())
         assert values[1] < 1e-5 * values[0]
@@ -127,7 +128,7 @@ def test_rank_one_terms_have_rank_one() -> None:
 def test_a_pair_of_one_model_is_base_and_tuned_in_turns(noise: float) -> None:
     model = loaded()
     kept, altered = bits(model), Altered(model)
-    edits = PLANTS["scaled_head"].edits(ground(model), Place(0, 1), 50.0, (0,))
+    edits = PLANTS["scaled_head"].edits(ground(model), Unit(0, 1), 50.0, (0,))
     with altered.noise(noise, 0), altered.plant(edits):
         planted = bits(model)
         with altered.pair() as pair:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from itlens.diff.paired_cells import paired_cells
-from itlens.planted.copies import Copies
-from itlens.planted.nulls import exchanges, p_under_exchange
+from itlens.planted.pairs import Copies
+from itlens.stats.p_values import exchanges, p_under_exchange
+from itlens.stats.paired import paired_cells
 
 
 def paired_t(base: np.ndarray, tuned: np.ndarray) -> np.ndarray:
@@ -74,6 +74,6 @@ def test_copies_are_compared_two_by_two_and_none_twice() -> None:
         copies.add("a", copy)
         copies.add("b", None)
     assert asked == [(10, 10, False), (1, 2, True), (1, 2, False), (5, 8, True), (5, 8, False)]
-    assert list(copies.found) == ["a: t"]
-    assert [float(p[0]) for p in copies.found["a: t"].null] == [1, 3]
-    assert [float(p[0]) for p in copies.found["a: t"].same] == [0]
+    assert list(copies.tested) == ["a: t"]
+    assert [float(p[0]) for p in copies.tested["a: t"].null] == [1, 3]
+    assert [float(p[0]) for p in copies.tested["a: t"].same] == [0]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from itlens.planted.overall import Counted, overall
-from itlens.planted.scoring import Trial, binomial_interval
+from itlens.planted.result import StrongestTrial, overall
+from itlens.planted.scoring import Trial
+from itlens.stats.p_values import binomial_interval
 
 
-def counted(probe: str, repeat: int, excess: list[float], judged: bool = True) -> Counted:
+def counted(probe: str, repeat: int, excess: list[float], judged: bool = True) -> StrongestTrial:
     values = np.array(excess)
     there = np.arange(len(values)) > 0 if judged else np.zeros(len(values), dtype=bool)
-    return Counted(probe, repeat, Trial(values, values, 0, there), 5.0)
+    return StrongestTrial(probe, repeat, Trial(values, values, 0, there), 5.0)
 
 
 def test_pooled_by_hand() -> None:

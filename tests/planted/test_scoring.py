@@ -8,17 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from itlens.planted.scoring import (
-    Scale,
-    Trial,
-    auroc,
-    binomial_interval,
-    calibrate,
-    false_share,
-    pairs_needed,
-    score,
-    uniformity,
-)
+from itlens.planted.scoring import Scale, Trial, auroc, calibrate, false_share, pairs_needed, score
+from itlens.stats.p_values import binomial_interval, uniformity
 
 
 def trial(values: list[float], planted: int, judged: list[int] | None = None) -> Trial:

@@ -12,14 +12,13 @@ import xarray as xr
 
 import itlens
 from itlens.planted import read_selftest, write_selftest
-from itlens.planted.choices import Choices
-from itlens.planted.detectors import Setup
-from itlens.planted.ground import place_of, set_up
+from itlens.planted.choices import Choices, all_detectors
 from itlens.planted.plants import PLANTS
-from itlens.planted.probed import DETECTORS
+from itlens.planted.setup import PlantingSetup, set_up, unit_of
 from tests.commands import Commands
 from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
 
+DETECTORS = all_detectors()
 MEANT = [(plant, name) for plant in PLANTS for name, detector in DETECTORS.items() if plant in detector.sees]
 PROMPTS = [
     itlens.Prompt(text, instruction=[text.split(".")[0]], id=f"p{number}", group=group)
@@ -43,23 +42,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("models") / "tiny", "llama", seed=5)
 
 
-def setup_of(model: Any) -> Setup:
+def setup_of(model: Any) -> PlantingSetup:
     numbers = {"repeats": 1, "calibration": 19, "limit": 5, "targets": 3, "words": 250, "most_layers": 6}
     asked = Choices.of("all", "all", None, thorough=False, seed=0, noise=0.01, level=0.05, **numbers)
     return set_up(model, PROMPTS, asked)
 
 
 @pytest.fixture(scope="module")
-def setup() -> Setup:
+def setup() -> PlantingSetup:
     model = tiny_hf_model("llama", seed=5)
     return setup_of(itlens.load_model(model, tokenizer=tiny_tokenizer(), check=False))
 
 
 @pytest.mark.parametrize(("plant", "probe"), MEANT)
-def test_a_strong_plant_is_found_where_it_is(plant: str, probe: str, setup: Setup) -> None:
+def test_a_strong_plant_is_found_where_it_is(plant: str, probe: str, setup: PlantingSetup) -> None:
     """Without noise: nothing before the plant, then the planted unit first, and every unit that it left alone at 0."""
     detector, kind = DETECTORS[probe](setup), PLANTS[plant]
-    place = place_of(setup, plant, kind.kind, 1)
+    place = unit_of(setup, plant, kind.kind, 1)
     assert np.nanmax(detector.read()) == 0
     with setup.altered.plant(kind.edits(setup.ground, place, 64.0, (0,))):
         values = detector.read()
@@ -71,10 +70,10 @@ def test_a_strong_plant_is_found_where_it_is(plant: str, probe: str, setup: Setu
 
 
 @pytest.mark.parametrize("name", [name for name, detector in DETECTORS.items() if detector.local])
-def test_reading_one_layer_gives_what_reading_all_gives(name: str, setup: Setup) -> None:
+def test_reading_one_layer_gives_what_reading_all_gives(name: str, setup: PlantingSetup) -> None:
     detector = DETECTORS[name](setup)
     plant = PLANTS[detector.sees[0]]
-    place = place_of(setup, plant.name, plant.kind, 0)
+    place = unit_of(setup, plant.name, plant.kind, 0)
     with setup.altered.noise(0.02, 3):
         alone = detector.read()
         with setup.altered.plant(plant.edits(setup.ground, place, 30.0, (0,))):
@@ -84,7 +83,7 @@ def test_reading_one_layer_gives_what_reading_all_gives(name: str, setup: Setup)
     assert np.isnan(layer[~there]).all() and not np.allclose(everything, alone)
 
 
-def test_the_bridge_gives_the_same_values(setup: Setup) -> None:
+def test_the_bridge_gives_the_same_values(setup: PlantingSetup) -> None:
     model = itlens.load_model(tiny_hf_model("llama", seed=5), tokenizer=tiny_tokenizer(), backend="bridge", check=False)
     bridge = setup_of(model)
     for name, tolerance in (("word pairs", 0.1), ("concepts", 1e-3), ("patching", 1e-4)):
@@ -92,7 +91,7 @@ def test_the_bridge_gives_the_same_values(setup: Setup) -> None:
         for one in (setup, bridge):
             detector = DETECTORS[name](one)
             plant = PLANTS[detector.sees[0]]
-            where = place_of(one, plant.name, plant.kind, 0)
+            where = unit_of(one, plant.name, plant.kind, 0)
             with one.altered.plant(plant.edits(one.ground, where, 64.0, (0,))):
                 found.append(detector.read())
         np.testing.assert_allclose(*found, atol=tolerance, rtol=1e-2, err_msg=name)
@@ -179,7 +178,7 @@ def test_the_picture_shows_the_numbers(result: xr.Dataset) -> None:
     [
         ({"probes": "lens"}, "Unknown probe 'lens'; expected"),
         ({"plants": ["rotated"]}, "Unknown plant 'rotated'"),
-        ({"plants": []}, "No plant is asked for"),
+        ({"plants": []}, "No plant is requested"),
         ({"probes": None}, "Unknown probe None; expected"),
         (
             {"probes": "concepts", "plants": "embedding_row"},
@@ -252,9 +251,7 @@ def test_command_line(
     done = commands.run("selftest", folder, "--probes", "concepts", "--strengths", "1,60", *words)
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
-    assert (
-        "Recall of plants of strength 60: 1.00 [0.40, 1.00], 4 of 4; the estimate of every probe reaches 0.95" in said
-    )
-    assert "(lowest end of an interval: 0.40, concepts)." in said
-    assert "False discoveries there: " in said and said.endswith("Identical models: no difference anywhere.")
+    assert "Recall of plants of strength 60: 1.00 [0.40, 1.00], 4 of 4; every probe reaches 0.95" in said
+    assert "(lowest bound of an interval: 0.40, concepts)." in said
+    assert "False discoveries at that strength: " in said and said.endswith("Identical models: no difference anywhere.")
     assert read_selftest(out).attrs["repeats"] == 2 and out.with_suffix(".html").exists()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from itlens.terminal.selftest import conclusions
+from itlens.cli.selftest import conclusions
 
 PROBES = ["concepts", "patching"]
 
@@ -40,13 +40,13 @@ def found(recall: list[float], low: list[float], trials: list[int]) -> xr.Datase
 def test_a_probe_that_was_not_tested_reaches_nothing() -> None:
     said = conclusions(found([1.0, np.nan], [0.4, 0.0], [4, 0]))[0]
     assert said == (
-        "Recall of plants of strength 8: 1.00 [0.50, 1.00], 4 of 4; the estimate of every tested probe reaches 0.95 "
-        "(lowest end of an interval: 0.40, concepts); not tested: patching."
+        "Recall of plants of strength 8: 1.00 [0.50, 1.00], 4 of 4; every tested probe reaches 0.95 "
+        "(lowest bound of an interval: 0.40, concepts); not tested: patching."
     )
     both = conclusions(found([1.0, 0.97], [0.9, 0.83], [30, 30]))[0]
-    assert both.endswith("the estimate of every probe reaches 0.95 (lowest end of an interval: 0.83, patching).")
+    assert both.endswith("every probe reaches 0.95 (lowest bound of an interval: 0.83, patching).")
     under = conclusions(found([0.5, np.nan], [0.1, 0.0], [4, 0]))[0]
-    assert "under 0.95: concepts (0.50), concepts on scaled_head" in under and under.endswith("not tested: patching.")
+    assert "below 0.95: concepts (0.50), concepts on scaled_head" in under and under.endswith("not tested: patching.")
 
 
 def test_nothing_was_tested() -> None:

@@ -1,15 +1,32 @@
-"""One tiny pair, its prompts and one finished run, shared by the tests of studies."""
+"""A tiny pair, and one finished run of every finding on it, shared by the tests of studies."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import itlens
+from itlens.findings import findings
 from itlens.study import Comparison
-from tests.study.runs import NEW_TOKENS, six_prompts
+from tests.study.studies import registered, small
+from tests.study.toy import Louder
 from tests.tiny import tiny_folder
+
+NAMES = (*findings(), "louder")
+
+
+class Runs(dict[str, Comparison]):
+    """Finished runs by finding, each computed when a test first reads it."""
+
+    def __init__(self, folders: tuple[Path, Path], root: Path) -> None:
+        super().__init__()
+        self._folders, self._root = folders, root
+
+    def __missing__(self, name: str) -> Comparison:
+        self[name] = itlens.compare(*self._folders, probes=name, out=self._root / "deep" / name, **small())
+        return self[name]
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +36,19 @@ def pair_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def finished(pair_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """An uninterrupted run of six prompts, attribution only; tests read it and never write into its folder."""
-    out = tmp_path_factory.mktemp("study-finished") / "deep" / "run"
-    return itlens.compare(
-        *pair_folders, six_prompts(), out=out, max_new_tokens=NEW_TOKENS, seed=3, probes="attribution"
-    )
+def toy() -> Iterator[Louder]:
+    """The toy finding, known to the whole session of these tests."""
+    with registered(Louder) as finding:
+        yield finding
+
+
+@pytest.fixture(scope="session")
+def runs(pair_folders: tuple[Path, Path], toy: Louder, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """By finding: a finished run of it alone. Tests read them and never write into their folders."""
+    return Runs(pair_folders, tmp_path_factory.mktemp("study-finished"))
+
+
+@pytest.fixture(scope="session")
+def finished(runs: Runs) -> Comparison:
+    """An uninterrupted run of six prompts, of the finding that reads them one by one."""
+    return runs["attribution"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -131,23 +130,6 @@ def profile() -> xr.Dataset:
         coords={"model": ["base", "tuned"], "position": x},
         attrs={"n": 64},
     )
-
-
-def diff(n: int = 64, groups: Sequence[str] = ("classify", "opposite", "plural", "rewrite", "summarize")) -> Any:
-    """An AttributionDiff-like object."""
-    table = prompts(n, groups)
-    regression = pd.DataFrame(
-        {
-            "term": ["intercept", "log_length_ratio"], "coefficient": [0.151, -0.043], "std_error": [0.048, 0.037],
-            "t": [3.15, -1.16], "p": [0.0025, 0.25], "ci_low": [0.055, -0.117], "ci_high": [0.247, 0.031],
-        }
-    )  # fmt: skip
-    tables = {
-        "prompts": table,
-        "groups": group_table(table),
-        "equal_length": group_table(table.assign(tuned=table.tuned)),
-    }
-    return SimpleNamespace(**tables, regression=regression, sensitivity=sensitivity(), profile=profile(), ratings=None)
 
 
 def prompt(tokens: Sequence[str], first: int, stop: int, **fields: Any) -> Prompt:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from itlens import views
 from itlens.diff import (
     activation_means,
     faithfulness_curves,
@@ -20,7 +19,7 @@ from itlens.diff import (
 )
 from itlens.diff import activations as compare_activations
 from itlens.diff import faithfulness as compare_faithfulness
-from itlens.probes.deletion.numbers import curve_numbers
+from itlens.findings.faithfulness.probe_curves import curve_numbers
 
 CLASSES = ["first", "template", "instruction", "context", "prompt", "response"]
 PROMPTS = 16
@@ -170,21 +169,24 @@ def mean_curves(labels: tuple[str, ...] = ("base", "tuned")) -> xr.Dataset:
     return faithfulness_curves({label: tuned if place else base for place, label in enumerate(labels)}, resamples=200)
 
 
-def activation_content(verdict: str = "Head L2H1 looks at the instruction.", **options: Any) -> views.ActivationContent:
-    shift = shift_result(**options)
-    return views.ActivationContent(
-        activation_diff(), shift_means(**options), shifted_heads(shift, resamples=50), verdict
-    )
+def activation_tables() -> dict[str, Any]:
+    """What the finding of activations shows."""
+    moved = shift_result()
+    return {
+        "activations": activation_diff(), "shift": shift_means(), "shifted_heads": shifted_heads(moved, resamples=50)
+    }  # fmt: skip
 
 
-def patch_content(verdict: str = "Head L3H2 carries it.", what: str = "head") -> views.PatchContent:
-    patched = patch_result(what)
-    both = {"shift": shift_result(), "<b>patching</b>": patched}
-    return views.PatchContent(patched, head_agreement(both, top=3) if what == "head" else None, verdict)
+def patch_tables() -> dict[str, Any]:
+    """What the finding of patching shows."""
+    patched = patch_result()
+    rankings = {"shift": shift_result(), "<b>patching</b>": patched}
+    return {"patching": patched, "head_agreement": head_agreement(rankings, top=3)}
 
 
-def faithfulness_content(verdict: str = "They beat random orders.") -> views.FaithfulnessContent:
-    return views.FaithfulnessContent(faithfulness_table(), mean_curves(), verdict)
+def faithfulness_tables() -> dict[str, Any]:
+    """What the finding of faithfulness shows."""
+    return {"faithfulness": faithfulness_table(), "faithfulness_curves": mean_curves()}
 
 
 def effect_table() -> pd.DataFrame:

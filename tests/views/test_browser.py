@@ -1,4 +1,4 @@
-"""Pages as a reader's browser sees them: drawn, silent, offline, and deaf to tokens that would like to be scripts."""
+"""Pages as a reader's browser sees them: drawn, silent, offline, and deaf to text that would like to be a script."""
 
 from __future__ import annotations
 
@@ -7,39 +7,93 @@ from pathlib import Path
 import pytest
 
 from itlens import views
+from itlens.findings import findings
+from itlens.report.blocks import Block, Figure
+from itlens.report.page_data import Page as PageData
+from itlens.report.page_data import Section
+from itlens.report.render import render_page
+from itlens.study import Comparison
 from tests.browser import Page
 from tests.views import factory, word_factory
 
-DRAWN = "document.querySelectorAll('.itlens-figure .main-svg').length >= 4"
+ALL_DRAWN = (
+    "document.querySelector('.itlens-figure') && "
+    "[...document.querySelectorAll('.itlens-figure')].every(f => f.querySelector('.main-svg'))"
+)
 TOKENS_DRAWN = (
     "[...document.querySelectorAll('.prompt .cv')].filter(h => h.querySelector('.colored-tokens')).length >= {}"
 )
 INTRUDERS = "document.querySelectorAll('img, script[src], [onerror], .colored-tokens > span > span > *').length"
+UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
+EVIL = factory.HOSTILE[1]
 
 
-def hostile_pair() -> tuple[views.Example, list[str]]:
+def write_page(path: Path, title: str, *blocks: Block, name: str = "only", question: str = "Only?") -> Path:
+    """A page with one section of these blocks, whose other texts would like to be scripts."""
+    section = Section(name, question, EVIL, EVIL, blocks, factory.HOSTILE, {EVIL: EVIL}, {EVIL: EVIL})
+    page = PageData(
+        title, answer=EVIL, sections=[section], notes=factory.HOSTILE, facts={EVIL: EVIL}, base=EVIL,
+        tuned=factory.HOSTILE[0],
+    )  # fmt: skip
+    path.write_text(render_page(page), encoding="utf-8")
+    return path
+
+
+def hostile_pair() -> tuple[views.TokenView, list[str]]:
     source = ["Say", *factory.HOSTILE, "\n"]
     base = factory.attribution(source, list(factory.HOSTILE), seed=1, model=factory.HOSTILE[1])
     tuned = factory.attribution(source, [" fine", *factory.HOSTILE[:2]], seed=2, model=factory.HOSTILE[0])
-    return views.Example(factory.prompt(source, 0, 3, id=factory.HOSTILE[1], group="<b>g"), base, tuned), source
+    prompt = factory.prompt(source, 0, 3, id=factory.HOSTILE[1], group="<b>g")
+    return views.token_pair(base, tuned, prompt), source
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    example, _ = hostile_pair()
-    evil = factory.HOSTILE[1]
-    content = views.ReportContent(
-        title="Hostile", base=evil, tuned=factory.HOSTILE[0], verdict=evil, diff=factory.diff(12, factory.HOSTILE[:2]),
-        examples=[example, example], notes=list(factory.HOSTILE), compared={evil: evil},
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(views.report(content).html, encoding="utf-8")
-    return path
+    """Figures, a table and tokens, each token a hostile one."""
+    pair, _ = hostile_pair()
+    prompts = factory.prompts(12, factory.HOSTILE[:2])
+    columns = [views.Column("id", "prompt"), views.Column("group", "group"), views.Column("base", "base", "number")]
+    figures = [
+        views.scores(prompts),
+        views.groups(factory.group_table(prompts)),
+        views.profile(factory.profile()),
+        views.sensitivity(factory.sensitivity()),
+    ]
+    blocks = [*(Figure(fig) for fig in figures), views.table(prompts, columns, sortable=True), pair, pair]
+    return write_page(tmp_path_factory.mktemp("page") / "report.html", "Hostile", *blocks)
 
 
-def test_the_report_draws_everything_and_asks_for_nothing(browser: Page, page: Path) -> None:
+def test_a_comparison_of_every_finding_draws_everything_and_asks_for_nothing(
+    browser: Page, comparison: Comparison, report: Path
+) -> None:
+    assert comparison.failures == []
+    browser.open(report)
+    browser.wait(ALL_DRAWN)
+    shown = [block for section in comparison.page.sections for block in section.blocks]
+    figures = sum(isinstance(block, Figure) for block in shown)
+    assert figures >= 15
+    drawn = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
+    assert browser.run(drawn) == figures
+    panels = sum(isinstance(block, views.TokenView) for block in shown)
+    browser.wait(TOKENS_DRAWN.format(2 * panels))
+    assert panels >= 1
+    assert browser.run("document.querySelectorAll('.itlens-tokens[data-ready]').length") == 2 * panels
+    cards = [len(block.cards) for block in shown if isinstance(block, views.ConceptCards)]
+    assert browser.run("document.querySelectorAll('.itlens-concepts article').length") == sum(cards) > 0
+    assert browser.run("document.querySelectorAll('.itlens-pairs table').length") > 0
+    links = browser.run("[...document.querySelectorAll('.summary a')].map(a => a.getAttribute('href').slice(1))")
+    assert links == list(findings())
+    assert browser.run("[...document.querySelectorAll('section.finding-section')].map(s => s.id)") == links
+    words = browser.run("document.body.textContent")
+    assert all(evil in words for evil in factory.HOSTILE[:5])
+    assert browser.run(INTRUDERS) == 0
+    assert browser.requests() == [report.resolve().as_uri()]
+    assert browser.complaints() == []
+
+
+def test_the_page_of_tokens_draws_everything_and_asks_for_nothing(browser: Page, page: Path) -> None:
     browser.open(page)
-    browser.wait(DRAWN)
+    browser.wait(ALL_DRAWN)
     browser.wait(TOKENS_DRAWN.format(4))
     figures = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
     assert browser.run(figures) == 4
@@ -49,7 +103,7 @@ def test_the_report_draws_everything_and_asks_for_nothing(browser: Page, page: P
 
 def test_no_hostile_token_runs_or_becomes_markup(browser: Page, page: Path) -> None:
     browser.open(page)
-    browser.wait(DRAWN)
+    browser.wait(ALL_DRAWN)
     browser.wait(TOKENS_DRAWN.format(4))
     _, source = hostile_pair()
     # every response token in turn, so that circuitsvis draws every selection
@@ -66,15 +120,21 @@ def test_no_hostile_token_runs_or_becomes_markup(browser: Page, page: Path) -> N
     assert browser.complaints() == []
 
 
-def test_escaping_is_what_keeps_tokens_quiet_not_only_the_policy(browser: Page, page: Path, tmp_path: Path) -> None:
-    bare = page.read_text(encoding="utf-8")
+@pytest.mark.parametrize("which", ["page", "report"])
+def test_escaping_is_what_keeps_text_quiet_not_only_the_policy(
+    browser: Page, request: pytest.FixtureRequest, tmp_path: Path, which: str
+) -> None:
+    bare = request.getfixturevalue(which).read_text(encoding="utf-8")
     start = bare.index('<meta http-equiv="Content-Security-Policy"')
     path = tmp_path / "bare.html"
     path.write_text(bare[:start] + bare[bare.index("\n", start) :], encoding="utf-8")
     browser.open(path)
-    browser.wait(DRAWN)
+    browser.wait(ALL_DRAWN)
     browser.wait(TOKENS_DRAWN.format(4))
-    assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Hostile", 0)
+    browser.run(UNFOLD)
+    browser.run("document.querySelectorAll('.r').forEach(r => r.dispatchEvent(new MouseEvent('mouseenter')))")
+    assert browser.run("document.title") == {"page": "Hostile", "report": "What did instruction tuning change?"}[which]
+    assert browser.run(INTRUDERS) == 0
     assert browser.requests() == [path.resolve().as_uri()]
 
 
@@ -115,8 +175,8 @@ def test_pointing_and_clicking_choose_the_target(browser: Page, tmp_path: Path) 
 
 
 def test_a_notebook_output_works_without_the_bundle_and_twice(browser: Page, tmp_path: Path) -> None:
-    example, source = hostile_pair()
-    output = views.token_pair(example.base, example.tuned, example.prompt)._repr_html_()
+    pair, source = hostile_pair()
+    output = pair._repr_html_()
     path = tmp_path / "notebook.html"
     path.write_text(f"<!doctype html><meta charset=utf-8><title>nb</title>{output}{output}", encoding="utf-8")
     browser.open(path)
@@ -128,46 +188,58 @@ def test_a_notebook_output_works_without_the_bundle_and_twice(browser: Page, tmp
     assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("nb", 0)
 
 
-@pytest.mark.parametrize("width", [1280, 480])
-def test_light_dark_and_narrow(browser: Page, page: Path, width: int) -> None:
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_whole_report_fits_every_screen_in_light_and_dark(browser: Page, report: Path, width: int) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     seen = []
     for dark in (False, True):
-        browser.open(page, width=width, dark=dark)
-        browser.wait(DRAWN)
+        browser.open(report, width=width, dark=dark)
+        browser.wait(ALL_DRAWN)
+        browser.run(UNFOLD)
         seen.append(browser.run(background))
         assert browser.run("document.documentElement.scrollWidth") <= width
     assert seen == ["rgb(246, 247, 249)", "rgb(15, 18, 22)"]
     browser.run("document.querySelector('button.theme').click()")
     assert browser.run(background) == seen[0]
+    assert browser.complaints() == []
 
 
-def test_the_table_of_prompts_sorts_by_number(browser: Page, page: Path) -> None:
+def test_folded_parts_open_by_a_click(browser: Page, report: Path) -> None:
+    browser.open(report)
+    browser.wait(ALL_DRAWN)
+    folded = "[...document.querySelectorAll('section.finding-section > details')]"
+    assert browser.run(f"{folded}.length") > len(findings())
+    assert not browser.run(f"{folded}.at(-1).open")
+    browser.run(f"{folded}.filter(d => !d.open).forEach(d => d.querySelector('summary').click())")
+    assert browser.run(f"{folded}.every(d => d.open && d.lastElementChild.clientHeight > 0)")
+
+
+def test_a_table_sorts_by_number(browser: Page, page: Path) -> None:
     browser.open(page)
-    browser.wait(DRAWN)
+    browser.wait(ALL_DRAWN)
     column = "[...document.querySelectorAll('table.sortable tbody tr')].map(r => Number(r.cells[2].dataset.v))"
     browser.run("document.querySelectorAll('table.sortable th')[2].click()")
     values = browser.run(column)
-    assert len(values) == 12 and values == sorted(values)
+    assert len(values) == 12
+    assert values == sorted(values)
     browser.run("document.querySelectorAll('table.sortable th')[2].click()")
     assert browser.run(column) == sorted(values, reverse=True)
 
 
+HEADS = word_factory.attention_tables(words=(*factory.HOSTILE, *word_factory.WORDS))
+
+
 @pytest.fixture(scope="module")
 def heads_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of attention alone, whose words would like to be scripts."""
-    words = word_factory.word_content(words=(*factory.HOSTILE, *word_factory.WORDS))
-    content = views.ReportContent(title="Heads", base="b", tuned="t", verdict=words.verdict, words=words)
+    """The section of attention alone, whose words would like to be scripts."""
     path = tmp_path_factory.mktemp("heads") / "report.html"
-    path.write_text(views.report(content).html, encoding="utf-8")
-    return path
+    return write_page(path, "Heads", *findings()["attention"].show(HEADS))
 
 
 MAP = "[...document.querySelectorAll('.itlens-figure')].find(f => f.data && f.data[0].type === 'heatmap')"
 
 
 def test_the_buttons_of_the_map_change_what_it_shows(browser: Page, heads_page: Path) -> None:
-    words = word_factory.word_content(words=(*factory.HOSTILE, *word_factory.WORDS))
     browser.open(heads_page)
     browser.wait(f"({MAP})?.querySelector('.main-svg') && document.querySelectorAll('.choices button').length === 6")
     assert browser.run(f"({MAP}).querySelectorAll('.updatemenu-button').length") == 0, "the page has its own buttons"
@@ -177,13 +249,13 @@ def test_the_buttons_of_the_map_change_what_it_shows(browser: Page, heads_page: 
     seen = set()
     for place, (name, value) in enumerate(shown.items()):
         browser.run(f"document.querySelectorAll('.choices button')[{place}].click()")
-        expected = words.diff[value].values
+        expected = HEADS["word_pairs"][value].values
         browser.wait(f"({MAP})._fullData[0].z[1][2] === {expected[1, 2].item()!r}")
         assert browser.run(f"({MAP})._fullData[0].z[0]") == pytest.approx(expected[0].tolist())
         pressed = browser.run("[...document.querySelectorAll('.choices [aria-pressed=true]')].map(b => b.textContent)")
         assert pressed == [name]
         seen.add(browser.run(title))
-    assert len(seen) == 5, "the words beside the colours change too"
+    assert len(seen) == 5, "the words next to the colours change too"
     assert browser.requests() == [heads_page.resolve().as_uri()]
     assert browser.complaints() == []
 
@@ -216,13 +288,14 @@ def test_the_attention_report_fits_every_screen(browser: Page, heads_page: Path,
 
 
 def test_a_table_of_pairs_is_a_quiet_page(browser: Page, tmp_path: Path) -> None:
-    base, tuned = word_factory.pair_tables(words=(*factory.HOSTILE, *word_factory.WORDS))
     path = tmp_path / "pairs.html"
-    path.write_text(views.word_pairs(base, tuned, layer=0, head=0).html, encoding="utf-8")
+    panel = views.word_pairs(HEADS["_base_pairs"], HEADS["_tuned_pairs"], layer=0, head=0)
+    path.write_text(panel.html, encoding="utf-8")
     browser.open(path, width=400)
     assert browser.run("document.querySelectorAll('.itlens-pairs table').length") == 2
     assert browser.run("document.documentElement.scrollWidth") <= 400
     assert browser.run("getComputedStyle(document.querySelector('tr.new b')).fontWeight") == "700"
     assert "line-through" in browser.run("getComputedStyle(document.querySelector('tr.gone s')).textDecoration")
     assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("L0H0: word pairs, base and tuned", 0)
-    assert browser.requests() == [path.resolve().as_uri()] and browser.complaints() == []
+    assert browser.requests() == [path.resolve().as_uri()]
+    assert browser.complaints() == []

@@ -6,38 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from itlens import views
+from itlens.findings.mlp.view_section import concept_blocks
 from tests.browser import Page
+from tests.findings.mlp.concept_factory import concept_content
 from tests.views import factory
-from tests.views.concept_factory import concept_content
-from tests.views.test_browser import INTRUDERS
+from tests.views.test_browser import ALL_DRAWN, INTRUDERS, UNFOLD, write_page
 
-DRAWN = "document.querySelectorAll('.itlens-figure .main-svg').length >= 3"
 BARS = "[...document.querySelectorAll('.itlens-figure')].find(f => f.data && f.layout.barmode === 'stack')"
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = (*factory.HOSTILE, *(f"word{i}" for i in range(190)))
-    part = concept_content(words=words, said=factory.HOSTILE[1])
-    content = views.ReportContent(title="Concepts", base="b", tuned="t", verdict=part.verdict, concepts=[part])
-    path = tmp_path_factory.mktemp("concepts") / "report.html"
-    path.write_text(views.report(content).html, encoding="utf-8")
-    return path
+    blocks = concept_blocks([concept_content(words=words, said=factory.HOSTILE[1])])
+    return write_page(tmp_path_factory.mktemp("concepts") / "report.html", "Concepts", *blocks)
 
 
-def test_sections_figures_tables_and_cards_are_drawn(browser: Page, page: Path) -> None:
+def test_figures_tables_and_cards_are_drawn(browser: Page, page: Path) -> None:
     browser.open(page)
-    browser.wait(DRAWN)
-    links = browser.run("[...document.querySelectorAll('nav a')].map(a => a.getAttribute('href').slice(1))")
-    assert links == ["turned", "topics", "changed", "cards", "methods", "run"]
-    assert browser.run("[...document.querySelectorAll('h2')].map(h => h.id)") == links
+    browser.wait(ALL_DRAWN)
     drawn = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
     assert browser.run(drawn) == 3
-    # layers, shares, counts, gained, lost; two layers of six cards
-    assert browser.run("document.querySelectorAll('table').length") == 5
+    # layers, shares, counts, gained, lost, settings; two layers of six cards
+    assert browser.run("document.querySelectorAll('table').length") == 6
     assert browser.run("document.querySelectorAll('.itlens-concepts article').length") == 12
-    assert browser.requests() == [page.resolve().as_uri()] and browser.complaints() == []
+    assert browser.requests() == [page.resolve().as_uri()]
+    assert browser.complaints() == []
     assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Concepts", 0)
 
 
@@ -53,12 +47,13 @@ def test_a_button_leaves_the_labelled_ones(browser: Page, page: Path) -> None:
     shown = f"[...({BARS}).querySelectorAll('.bartext')].map(t => t.textContent)"
     assert "60 ★" in browser.run(shown)
     pressed = browser.run("[...document.querySelectorAll('.choices [aria-pressed=true]')].map(b => b.textContent)")
-    assert pressed == ["labelled ones only"] and browser.complaints() == []
+    assert pressed == ["labelled ones only"]
+    assert browser.complaints() == []
 
 
 def test_the_lines_below_the_bars_are_inside_the_figure(browser: Page, page: Path) -> None:
     browser.open(page, width=1280)
-    browser.wait(DRAWN)
+    browser.wait(ALL_DRAWN)
     outside = (
         f"(() => {{ const f = ({BARS}), b = f.getBoundingClientRect(); return [...f.querySelectorAll('.annotation')]"
         ".filter(a => { const r = a.getBoundingClientRect(); return r.right > b.right + 1 || r.left < b.left - 1; })"
@@ -72,7 +67,7 @@ def test_the_lines_below_the_bars_are_inside_the_figure(browser: Page, page: Pat
 def test_the_concept_report_fits_every_screen(browser: Page, page: Path, width: int) -> None:
     for dark in (False, True):
         browser.open(page, width=width, dark=dark)
-        browser.wait(DRAWN)
-        browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+        browser.wait(ALL_DRAWN)
+        browser.run(UNFOLD)
         assert browser.run("document.documentElement.scrollWidth") <= width
         assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Concepts", 0)

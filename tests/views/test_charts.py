@@ -9,7 +9,7 @@ import xarray as xr
 
 from itlens import views
 from itlens.errors import ResultError
-from itlens.views import theme
+from itlens.report import theme
 from tests.views import factory
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from itlens import views
 from itlens.errors import ResultError
+from itlens.report.render import panel_body
 from tests.diff.word_tables import word_table
 from tests.views import factory
 
@@ -53,7 +54,7 @@ class Rows(HTMLParser):
 
 
 def rows(view: views.PairTable) -> list[list[list[str]]]:
-    return [[row for row in table if row] for table in Rows(view.panels).tables]
+    return [[row for row in table if row] for table in Rows(panel_body(view)).tables]
 
 
 def test_pairs_stand_once_in_the_order_of_relatedness_times_energy() -> None:
@@ -70,20 +71,20 @@ def test_new_and_gone_are_marked_in_words_too() -> None:
     base, tuned = rows(view)
     assert [row[1] for row in base] == ["run → eat gone", "write → story", "cook → bread gone"]
     assert [row[1] for row in tuned] == ["write → story", "story → write new"], "the order of a pair counts"
-    assert "<b><bdi>story</bdi> → <bdi>write</bdi></b>" in view.panels and "<s><bdi>run</bdi>" in view.panels
-    assert "2 gone (only in base)" in view.panels and "1 new (only in tuned)" in view.panels
-    assert "tuned: T" in view.panels and "base: base" not in view.panels
+    assert "<b><bdi>story</bdi> → <bdi>write</bdi></b>" in panel_body(view) and "<s><bdi>run</bdi>" in panel_body(view)
+    assert "2 gone (only in base)" in panel_body(view) and "1 new (only in tuned)" in panel_body(view)
+    assert "tuned: T" in panel_body(view) and "base: base" not in panel_body(view)
 
 
 def test_marks_are_judged_by_all_pairs_not_by_those_shown() -> None:
     _, tuned = rows(views.word_pairs(BASE, TUNED, layer=0, head=1, top=1))
     assert tuned == [["1", "write → story", "0.90", "1"]], "second in base, so not new"
-    assert "the first 1 shown" in views.word_pairs(BASE, TUNED, layer=0, head=1, top=1).panels
+    assert "the first 1 shown" in panel_body(views.word_pairs(BASE, TUNED, layer=0, head=1, top=1))
 
 
 def test_a_probed_head_without_pairs_is_no_error() -> None:
     view = views.word_pairs(BASE, TUNED, layer=2, head=0)
-    assert view.panels.count("No pair:") == 2 and rows(view) == []
+    assert panel_body(view).count("No pair:") == 2 and rows(view) == []
     assert views.word_pairs(BASE, layer=0, head=0).title == "L0H0: word pairs"
 
 
@@ -91,14 +92,14 @@ def test_plain_text_columns_and_any_order_of_rows_give_the_same() -> None:
     plain = BASE.astype({"query": object, "key": object}).sample(frac=1, random_state=0)
     plain.attrs = BASE.attrs
     again = views.word_pairs(plain, TUNED, layer=0, head=1)
-    assert again.panels == views.word_pairs(BASE, TUNED, layer=0, head=1).panels
+    assert panel_body(again) == panel_body(views.word_pairs(BASE, TUNED, layer=0, head=1))
 
 
 def test_the_page_and_the_notebook_need_nothing_else() -> None:
     view = views.word_pairs(BASE, TUNED, layer=0, head=1)
     assert view.html == str(view) and view.html.startswith("<!doctype html>") and len(view.html) < 30_000
     for out in (view.html, view._repr_html_()):
-        assert "<script" not in out and view.panels in out and "@import" not in out and "url(" not in out
+        assert "<script" not in out and panel_body(view) in out and "@import" not in out and "url(" not in out
 
 
 def test_every_word_is_text_and_keeps_its_characters() -> None:
@@ -110,7 +111,7 @@ def test_every_word_is_text_and_keeps_its_characters() -> None:
     assert found == {"".join(signs.get(c, c) for c in word) for word in words}
     tags = Rows(view.html).tags
     assert not tags & {"script", "img"} and "bdi" in tags
-    assert "onerror" not in re.sub(r">[^<]*<|title=\"[^\"]*\"", "", unescape(view.panels.replace("&lt;", "")))
+    assert "onerror" not in re.sub(r">[^<]*<|title=\"[^\"]*\"", "", unescape(panel_body(view).replace("&lt;", "")))
 
 
 def no_pairs(**columns: object) -> pd.DataFrame:
@@ -138,3 +139,7 @@ def _with(**attrs: object) -> pd.DataFrame:
     table = TUNED.copy()
     table.attrs = {**TUNED.attrs, **attrs}
     return table
+
+
+def test_a_view_is_one_line_of_text() -> None:
+    assert repr(views.word_pairs(BASE, layer=0, head=0)) == "PairTable('L0H0: word pairs')"

@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 from itlens import views
-from itlens.views import head_grid
+from itlens.findings import findings
+from itlens.report import head_grid
+from itlens.report.blocks import Figure, Text
+from itlens.report.page_data import Page as PageData
+from itlens.report.page_data import Section
+from itlens.report.render import render_page
 from tests.browser import Page
 from tests.views import running_factory as factory
 from tests.views.factory import HOSTILE
-from tests.views.test_browser import INTRUDERS
+from tests.views.test_browser import ALL_DRAWN, INTRUDERS, UNFOLD
 
 # pairs of texts in one figure whose boxes overlap by more than a sliver
 OVERLAPS = """(() => {
@@ -48,7 +53,8 @@ def test_all_are_drawn_and_ask_for_nothing(browser: Page, tmp_path: Path) -> Non
     assert browser.requests() == [path.resolve().as_uri()]
     assert browser.complaints() == []
     stars = browser.run("document.querySelectorAll('.plotly-graph-div')[0].querySelectorAll('.points path').length")
-    assert stars >= 1 and head_grid.LEVEL == 0.05
+    assert stars >= 1
+    assert head_grid.LEVEL == 0.05
     texts = browser.run("[...document.querySelectorAll('.plotly-graph-div')[6].querySelectorAll('text')]"
                         ".map(t => t.textContent)")  # fmt: skip
     assert "<b>4</b>" in texts, "a label is shown as it was written"
@@ -57,25 +63,32 @@ def test_all_are_drawn_and_ask_for_nothing(browser: Page, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A report of running models alone, and a page over several comparisons, with labels that would like to be tags."""
-    parts = {
-        "activation": factory.activation_content(verdict=HOSTILE[1]),
-        "patching": factory.patch_content(),
-        "faithfulness": factory.faithfulness_content(),
+    tables = {
+        "activation": factory.activation_tables(),
+        "patching": factory.patch_tables(),
+        "faithfulness": factory.faithfulness_tables(),
     }
-    content = views.ReportContent(title="Running", base="b", tuned="t", verdict="v", **parts)  # type: ignore[arg-type]
-    sections = [
-        views.OverviewSection(HOSTILE[0], HOSTILE[1], figure=views.effects(factory.effect_table())),
-        views.OverviewSection("Series", figure=views.series(factory.model_series(("base", *HOSTILE)))),
-        views.OverviewSection("Table", table=factory.model_series(("base", *HOSTILE)).differences),
+    own = [
+        Section(name, findings()[name].question, HOSTILE[1], blocks=findings()[name].show(shown), notes=HOSTILE)
+        for name, shown in tables.items()
     ]
-    over = views.OverviewContent(
-        title="Over", verdict=HOSTILE[1], sections=sections, links=[(HOSTILE[1], "off/report.html")]
-    )
+    series = factory.model_series(("base", *HOSTILE))
+    differences = views.table(series.differences, [views.Column(str(n), str(n)) for n in series.differences.columns])
+    several = [
+        Section(
+            "effects", HOSTILE[0], blocks=[Text(HOSTILE[1]), Figure(views.effects(factory.effect_table()), wide=True)]
+        ),
+        Section("series", "Series", blocks=[Figure(views.series(series), wide=True)]),
+        Section("table", "Table", blocks=[differences]),
+    ]
     folder = tmp_path_factory.mktemp("running")
-    found = {"report": folder / "report.html", "overview": folder / "overview.html"}
-    found["report"].write_text(views.report(content).html, encoding="utf-8")
-    found["overview"].write_text(views.overview(over).html, encoding="utf-8")
-    return found
+    contents = {
+        "report": PageData("Running", sections=own, base="b", tuned="t"),
+        "overview": PageData("Over", "overview", HOSTILE[1], sections=several, links=[(HOSTILE[1], "off/report.html")]),
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.html").write_text(render_page(content), encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in contents}
 
 
 @pytest.mark.parametrize(("name", "figures", "title"), [("report", 7, "Running"), ("overview", 2, "Over")])
@@ -83,13 +96,14 @@ def test_pages_are_drawn_offline_and_show_labels_as_they_were_written(
     browser: Page, pages: dict[str, Path], name: str, figures: int, title: str
 ) -> None:
     browser.open(pages[name])
-    browser.wait(f"document.querySelectorAll('.itlens-figure .main-svg').length >= {figures}")
-    drawn = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
-    assert browser.run(drawn) == figures
-    assert browser.requests() == [pages[name].resolve().as_uri()] and browser.complaints() == []
+    browser.wait(ALL_DRAWN)
+    assert browser.run("document.querySelectorAll('.itlens-figure').length") == figures
+    assert browser.requests() == [pages[name].resolve().as_uri()]
+    assert browser.complaints() == []
     assert (browser.run("document.title"), browser.run(INTRUDERS)) == (title, 0)
     links = browser.run("[...document.querySelectorAll('nav a')].map(a => a.getAttribute('href').slice(1))")
-    assert browser.run("[...document.querySelectorAll('h2')].map(h => h.id)") == links
+    places = "[...document.querySelectorAll('section.finding-section, h2[id]')].map(s => s.id)"
+    assert browser.run(places) == links
 
 
 @pytest.mark.parametrize("width", [1280, 400])
@@ -97,8 +111,8 @@ def test_pages_are_drawn_offline_and_show_labels_as_they_were_written(
 def test_pages_fit_every_screen(browser: Page, pages: dict[str, Path], name: str, width: int) -> None:
     for dark in (False, True):
         browser.open(pages[name], width=width, dark=dark)
-        browser.wait("document.querySelectorAll('.itlens-figure .main-svg').length >= 2")
-        browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+        browser.wait(ALL_DRAWN)
+        browser.run(UNFOLD)
         assert browser.run("document.documentElement.scrollWidth") <= width
 
 
@@ -113,13 +127,13 @@ def test_nothing_of_a_figure_runs_into_anything_else(browser: Page, pages: dict[
     """Titles of panels and axes, and what is written along them, have room of their own, also on a narrow screen."""
     for width in (1280, 400):
         browser.open(pages["report"], width=width)
-        browser.wait("document.querySelectorAll('.itlens-figure .main-svg').length >= 7")
+        browser.wait(ALL_DRAWN)
         assert browser.run(OVERLAPS) == []
 
 
 def test_figures_of_several_panels_stay_inside_their_cards_on_paper(browser: Page, pages: dict[str, Path]) -> None:
     browser.open(pages["report"])
-    browser.wait("document.querySelectorAll('.itlens-figure .main-svg').length >= 7")
+    browser.wait(ALL_DRAWN)
     widths = "[...document.querySelectorAll('.panels')].map(f => f.style.width)"
     outside = (
         "[...document.querySelectorAll('.panels')].filter(f => f.querySelector('.main-svg').getBoundingClientRect()"
@@ -130,7 +144,8 @@ def test_figures_of_several_panels_stay_inside_their_cards_on_paper(browser: Pag
     browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        assert len(browser.run(widths)) >= 5 and set(browser.run(widths)) == {"800px"}
+        assert len(browser.run(widths)) >= 5
+        assert set(browser.run(widths)) == {"800px"}
         assert browser.run(outside) == 0
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

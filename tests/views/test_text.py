@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itlens.views import numbers, text
-from itlens.views.page import inline
+from itlens.report import numbers, text
+from itlens.report.page import inline
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ from itlens.views.page import inline
     ],
 )  # fmt: skip
 def test_what_prints_nothing_gets_a_sign(token: str, shown: str) -> None:
-    assert text.visible(token) == shown
+    assert text.with_signs(token) == shown
 
 
 @given(st.text())
 def test_html_shows_exactly_the_visible_text_and_no_markup(token: str) -> None:
     escaped = text.html(token)
     assert not set('<>"') & set(escaped)
-    assert html_module.unescape(escaped) == text.visible(token)
+    assert html_module.unescape(escaped) == text.with_signs(token)
     escaped.encode()  # writable as UTF-8, whatever the token held
 
 
@@ -34,7 +34,7 @@ def test_html_shows_exactly_the_visible_text_and_no_markup(token: str) -> None:
 def test_plotly_text_has_no_markup_and_no_formula(token: str) -> None:
     escaped = text.plotly(token)
     assert "<" not in escaped and "$" not in escaped
-    assert html_module.unescape(escaped) == text.visible(token)
+    assert html_module.unescape(escaped) == text.with_signs(token)
 
 
 @given(st.text())

@@ -10,9 +10,10 @@ import pytest
 import xarray as xr
 
 from itlens import views
-from itlens.density import importance_density
 from itlens.errors import ResultError
-from itlens.views import page
+from itlens.report import page
+from itlens.report.render import panel_body
+from itlens.results.density import importance_density
 from tests.views import factory
 
 SCORE = [[0.5, 0.0], [-1.0, 0.2], [0.25, 0.4]]
@@ -20,7 +21,7 @@ DS = factory.attribution(["Do", " this", "\n"], [" one", " two"], SCORE)
 
 
 def rows(view: views.TokenView, side: int = 0) -> list[list[object]]:
-    found = re.findall(r'data-rows="([^"]*)"', view.panels)
+    found = re.findall(r'data-rows="([^"]*)"', panel_body(view))
     return json.loads(found[side])
 
 
@@ -53,24 +54,24 @@ def test_stored_levels_are_shown_as_levels() -> None:
 
 
 def test_the_target_chooses_what_is_shown_first() -> None:
-    assert 'data-start="0"' in views.tokens(DS).panels
-    assert 'data-start="2"' in views.tokens(DS, target=1).panels
-    assert views.tokens(DS, target=-1).panels == views.tokens(DS, target=1).panels
-    assert "attribution for response token 2 “ two”" in views.tokens(DS, target=1).panels
+    assert 'data-start="0"' in panel_body(views.tokens(DS))
+    assert 'data-start="2"' in panel_body(views.tokens(DS, target=1))
+    assert panel_body(views.tokens(DS, target=-1)) == panel_body(views.tokens(DS, target=1))
+    assert "attribution for response token 2 “ two”" in panel_body(views.tokens(DS, target=1))
     with pytest.raises(ResultError, match=r"target=2, and this response has tokens 0 to 1"):
         views.tokens(DS, target=2)
 
 
 def test_the_instruction_is_underlined_and_new_lines_stay() -> None:
     prompt = factory.prompt(["Do", " this", "\n"], 0, 2)
-    panels = views.tokens(DS, prompt=prompt).panels
+    panels = panel_body(views.tokens(DS, prompt=prompt))
     assert re.findall(r'class="(t i|t)" title', panels) == ["t i", "t i", "t"]
     assert "↵</span><br>" in panels
 
 
 def test_an_empty_response_is_said_to_be_empty() -> None:
     view = views.tokens(factory.attribution(["a", "b"], []))
-    assert "the model ended at once (scores 0)" in view.panels
+    assert "the model ended at once (scores 0)" in panel_body(view)
     assert dense(rows(view)[0], 2) == [0, 0]
     with pytest.raises(ResultError, match="none"):
         views.tokens(factory.attribution(["a", "b"], []), target=0)
@@ -79,8 +80,8 @@ def test_an_empty_response_is_said_to_be_empty() -> None:
 def test_a_pair_shows_both_models_in_their_colours() -> None:
     tuned = factory.attribution(["Do", " this", "\n"], [" ok"], model="toy/tuned")
     view = views.token_pair(DS, tuned)
-    assert "base: base" in view.panels and "tuned: tuned" in view.panels
-    assert re.findall(r'itlens-tokens (\w+)"', view.panels) == ["base", "tuned"]
+    assert "base: base" in panel_body(view) and "tuned: tuned" in panel_body(view)
+    assert re.findall(r'itlens-tokens (\w+)"', panel_body(view)) == ["base", "tuned"]
     assert len(rows(view, 0)) == 3 and len(rows(view, 1)) == 2
 
 
@@ -123,8 +124,13 @@ def test_a_missing_bundle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_views_load_neither_torch_nor_circuitsvis() -> None:
     code = (
-        "import sys; from itlens import views; views.report; from itlens.views import page; page.circuitsvis();"
+        "import sys; from itlens import views; views.report; from itlens.report import page; page.circuitsvis();"
         "print([m for m in ('torch', 'transformer_lens', 'transformers', 'circuitsvis') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_view_is_one_line_of_text() -> None:
+    assert repr(views.tokens(DS)) == f"TokenView('Attribution: {DS.attrs['prompt_id']}')"
+    assert len(repr(views.token_pair(DS, DS))) < 80

@@ -1,0 +1,131 @@
+"""`itlens attribute`: one prompt's attribution, as coloured tokens and a table of the strongest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+import xarray as xr
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from itlens.cli.options import (
+    AdapterOption,
+    Backend,
+    BackendOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    Format,
+    NewTokensOption,
+    RemoteOption,
+)
+from itlens.errors import ItlensError
+from itlens.files import visible, write_text
+from itlens.prompts import Prompt
+from itlens.results.density import importance_density, span_mask, span_score
+from itlens.results.store import save
+
+
+def attribute_command(
+    model: Annotated[str, typer.Argument(help="Hub id, folder or .gguf file.")],
+    prompt: Annotated[str, typer.Option(help="The prompt's text.")],
+    response: Annotated[str | None, typer.Option(help="The response; default: the model's own.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="The part of the prompt that instructs; gets a score.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="input_x_gradient, saliency or integrated_gradients.")
+    ] = "input_x_gradient",
+    objective: Annotated[str, typer.Option(help="prob, logprob, logit or contrastive.")] = "prob",
+    max_new_tokens: NewTokensOption = 200,
+    dtype: DtypeOption = Dtype.float32,
+    device: DeviceOption = None,
+    backend: BackendOption = Backend.hooked,
+    adapter: AdapterOption = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Also save the scores (.nc) or a token view (.html).")] = None,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Show how much each token of one prompt drives the response."""
+    from itlens.cli.options import loaded_model
+    from itlens.hooked.attribution import attribute as run
+
+    asked = Prompt(prompt, instruction=[instruction] if instruction else [])
+    if out is not None and out.suffix not in (".nc", ".html"):
+        raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .nc or .html.")
+    loaded = loaded_model(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
+    options: dict[str, Any] = {
+        "method": method,
+        "objective": objective,
+        "max_new_tokens": max_new_tokens,
+    }  # checked there
+    found = run(loaded, asked, response, **options)
+    if out is not None:
+        save_scores(found, asked, out)
+    print_scores(found, asked, output.value)
+
+
+def print_scores(found: xr.Dataset, prompt: Prompt, output: str, console: Console | None = None) -> None:
+    """One prompt's tokens with their importance density, as a table, JSON or CSV."""
+    console = console or Console()
+    table = token_table(found)
+    if output == "csv":
+        console.file.write(table.to_csv(index=False))
+        return
+    if output == "json":
+        content = {"response": found.attrs["response_text"], "tokens": table.to_dict("records")}
+        console.file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        return
+    _print_tokens(found, table, prompt, console)
+
+
+def token_table(found: xr.Dataset) -> pd.DataFrame:
+    """A row per prompt token: its text, characters, importance density, and sum of scores over the response."""
+    return pd.DataFrame(
+        {
+            "token": found.source_token.values,
+            "start": found.source_start.values,
+            "stop": found.source_stop.values,
+            "importance_density": importance_density(found).values,
+            "score_sum": found.score.sum("target").values,
+        }
+    )
+
+
+def save_scores(found: xr.Dataset, prompt: Prompt, out: Path) -> None:
+    """The scores as netCDF, or a token view as an offline page, by the name's ending."""
+    if out.suffix == ".nc":
+        save(found, out)
+        return
+    from itlens.findings.attribution.view_tokens import tokens
+
+    write_text(out, tokens(found, prompt=prompt).html)
+
+
+def _print_tokens(found: xr.Dataset, table: pd.DataFrame, prompt: Prompt, console: Console) -> None:
+    highest = max(float(table["importance_density"].max()), 1e-9)
+    shown = Text()
+    for token, density in zip(table["token"], table["importance_density"], strict=True):
+        strength = density / highest
+        red, green = int(255 - 140 * strength), int(255 - 90 * strength)
+        shown.append(visible(str(token)), style=f"on rgb({red},{green},255) black")
+    console.print(Text("Prompt, by importance density (darker: more):", style="bold"))
+    console.print(shown)
+    console.print(Text("Response:", style="bold"))
+    console.print(Text(visible(str(found.attrs["response_text"])) or "(empty: every score is 0)"))
+    console.print(Text(f"Tokens by importance density (over {found.sizes['target']} response tokens):", style="bold"))
+    listed = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in (("token", "left"), ("density", "right"), ("sum of scores", "right")):
+        listed.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for _, row in table.sort_values("importance_density", ascending=False, kind="stable").head(15).iterrows():
+        listed.add_row(Text(repr(row["token"])), f"{row['importance_density']:.3f}", f"{row['score_sum']:.3g}")
+    console.print(listed)
+    if prompt.instruction:
+        score = span_score(importance_density(found), span_mask(found, prompt, "instruction"))
+        console.print(f"Importance density of the instruction: {score:.3f}", highlight=False)

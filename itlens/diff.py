@@ -1,0 +1,114 @@
+"""Diffs: functions of two results that align by label and test the differences. Names load on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from itlens.lazy import lazy_names
+
+_HOME = {
+    "attributions": "itlens.findings.attribution.diff",
+    "AttributionDiff": "itlens.findings.attribution.diff",
+    "verdict": "itlens.findings.attribution.diff",
+    "word_pairs": "itlens.findings.attention.diff:compare_word_pairs",
+    "head_agreement": "itlens.findings.patching.diff_agreement",
+    "top_heads": "itlens.findings.patching.diff_agreement",
+    "pair_changes": "itlens.findings.attention.diff_changes",
+    "moved_heads": "itlens.findings.attention.diff_changes",
+    "verb_changes": "itlens.findings.attention.diff_groups",
+    "pairs_verdict": "itlens.findings.attention.diff_verdict",
+    "concepts": "itlens.findings.mlp.diff:compare_concepts",
+    "concept_changes": "itlens.findings.mlp.diff_listing",
+    "concept_shares": "itlens.findings.mlp.diff_labels",
+    "concepts_verdict": "itlens.findings.mlp.diff_verdict",
+    "activations": "itlens.findings.activation.diff:compare_activations",
+    "activation_scores": "itlens.findings.activation.diff",
+    "activation_means": "itlens.findings.activation.diff_means",
+    "activations_verdict": "itlens.findings.activation.diff_verdict",
+    "shift_summary": "itlens.findings.activation.diff_shift",
+    "shift_tests": "itlens.findings.activation.diff_shift",
+    "shifted_heads": "itlens.findings.activation.diff_shift",
+    "faithfulness": "itlens.findings.faithfulness.diff:compare_faithfulness",
+    "faithfulness_curves": "itlens.findings.faithfulness.diff",
+    "faithfulness_verdict": "itlens.findings.faithfulness.diff_verdict",
+    "patch_groups": "itlens.findings.patching.diff",
+    "patching_verdict": "itlens.findings.patching.diff",
+    "content_only": "itlens.findings.attribution.diff_content",
+    "prompt_scores": "itlens.findings.attribution.diff_content",
+    "paired": "itlens.stats.groups",
+    "two_by_two": "itlens.stats.two_by_two",
+    "template_effects": "itlens.findings.attribution.diff_template",
+    "TemplateEffects": "itlens.stats.two_by_two",
+    "template_verdict": "itlens.stats.two_by_two",
+    "series": "itlens.stats.series",
+    "ModelSeries": "itlens.stats.series",
+    "series_verdict": "itlens.stats.series",
+}
+
+__all__ = [
+    "AttributionDiff",
+    "ModelSeries",
+    "TemplateEffects",
+    "activation_means",
+    "activation_scores",
+    "activations",
+    "activations_verdict",
+    "attributions",
+    "concept_changes",
+    "concept_shares",
+    "concepts",
+    "concepts_verdict",
+    "content_only",
+    "faithfulness",
+    "faithfulness_curves",
+    "faithfulness_verdict",
+    "head_agreement",
+    "moved_heads",
+    "pair_changes",
+    "paired",
+    "pairs_verdict",
+    "patch_groups",
+    "patching_verdict",
+    "prompt_scores",
+    "series",
+    "series_verdict",
+    "shift_summary",
+    "shift_tests",
+    "shifted_heads",
+    "template_effects",
+    "template_verdict",
+    "top_heads",
+    "two_by_two",
+    "verb_changes",
+    "verdict",
+    "word_pairs",
+]
+
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)
+
+if TYPE_CHECKING:
+    from itlens.findings.activation.diff import activation_scores
+    from itlens.findings.activation.diff import compare_activations as activations
+    from itlens.findings.activation.diff_means import activation_means
+    from itlens.findings.activation.diff_shift import shift_summary, shift_tests, shifted_heads
+    from itlens.findings.activation.diff_verdict import activations_verdict
+    from itlens.findings.attention.diff import compare_word_pairs as word_pairs
+    from itlens.findings.attention.diff_changes import moved_heads, pair_changes
+    from itlens.findings.attention.diff_groups import verb_changes
+    from itlens.findings.attention.diff_verdict import pairs_verdict
+    from itlens.findings.attribution.diff import AttributionDiff, attributions, verdict
+    from itlens.findings.attribution.diff_content import content_only, prompt_scores
+    from itlens.findings.attribution.diff_template import template_effects
+    from itlens.findings.faithfulness.diff import compare_faithfulness as faithfulness
+    from itlens.findings.faithfulness.diff import faithfulness_curves
+    from itlens.findings.faithfulness.diff_verdict import faithfulness_verdict
+    from itlens.findings.mlp.diff import compare_concepts as concepts
+    from itlens.findings.mlp.diff_labels import concept_shares
+    from itlens.findings.mlp.diff_listing import concept_changes
+    from itlens.findings.mlp.diff_verdict import concepts_verdict
+    from itlens.findings.patching.diff import patch_groups, patching_verdict
+    from itlens.findings.patching.diff_agreement import head_agreement, top_heads
+    from itlens.stats.groups import paired
+    from itlens.stats.series import ModelSeries, series, series_verdict
+    from itlens.stats.two_by_two import TemplateEffects, template_verdict, two_by_two

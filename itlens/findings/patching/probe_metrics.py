@@ -1,0 +1,117 @@
+"""What a patch is judged by: a number per prompt, the same for the receiver, the donor and the patched receiver.
+
+logprob     mean log-probability (nats) of the response's tokens, each given the text before it
+importance  the instruction's importance score (`density`) of input x gradient attributions under the patch;
+            every patch then costs a whole attribution, tens of passes. A patched activation is a constant: no gradient
+            flows through it
+a function  f(logits (batch, target, vocabulary), prompt: Forced) -> (batch,) tensor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+import xarray as xr
+
+from itlens.errors import ProbeError
+from itlens.hooked.attribution import scores_of
+from itlens.hooked.gradients import Task
+from itlens.hooked.hooks import Hook, token_logprobs
+from itlens.hooked.objectives import objective_function
+from itlens.hooked.tokens import CLASSES, Forced
+from itlens.models.hooked_model import HookedModel
+from itlens.results.density import importance_density, span_score
+
+METRICS = ("logprob", "importance")
+OfLogits: TypeAlias = Callable[..., Any]
+MetricLike: TypeAlias = Literal["logprob", "importance"] | OfLogits
+
+
+@dataclass(frozen=True)
+class Metric:
+    """name: for attrs; unit: of its effects; of_logits: None for "importance", which needs gradients of its own."""
+
+    name: str
+    unit: str
+    of_logits: OfLogits | None
+
+
+def metric_of(metric: MetricLike) -> Metric:
+    """Return the `Metric` of a name or function. Raises ProbeError for anything else."""
+    if metric == "logprob":
+        return Metric("logprob", "nats", _logprob)
+    if metric == "importance":
+        return Metric("importance", "importance score", None)
+    if callable(metric):
+        name = getattr(metric, "__name__", type(metric).__name__)
+        return Metric(name, f"of {name}", lambda logits, prompt: _checked(metric(logits, prompt), logits, name))
+    raise ProbeError(
+        f"metric={metric!r} is unknown; expected {', '.join(map(repr, METRICS))} or a function of (logits, prompt)."
+    )
+
+
+def _logprob(logits: torch.Tensor, prompt: Forced) -> torch.Tensor:
+    return token_logprobs(logits, torch.tensor(prompt.targets, device=logits.device)).mean(dim=-1)
+
+
+def _checked(value: object, logits: torch.Tensor, name: str) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor) or value.shape != logits.shape[:1]:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+        raise ProbeError(
+            f"The metric {name} gave {got} for logits of shape {tuple(logits.shape)}; expected a tensor of shape "
+            f"({logits.shape[0]},), a number per row."
+        )
+    return value
+
+
+def refuse_no_instruction(prompts: Sequence[Forced]) -> None:
+    """Raise ProbeError for prompts whose instruction has no token: their importance score is 0 whatever happens."""
+    for prompt in prompts:
+        if not prompt.of_class("instruction").size:
+            raise ProbeError(
+                f'Prompt {prompt.id!r} has no instruction span, which metric="importance" scores; mark one '
+                "(itlens.Prompt(..., instruction=...)) or use another metric."
+            )
+
+
+class _WithHooks:
+    """A model whose every run has these hooks as well."""
+
+    def __init__(self, model: HookedModel, hooks: Sequence[Hook]) -> None:
+        self._model, self._hooks = model, hooks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def run_with_hooks(self, tokens: torch.Tensor, fwd_hooks: Any = (), **options: Any) -> Any:
+        return self._model.run_with_hooks(tokens, fwd_hooks=[*fwd_hooks, *self._hooks], **options)
+
+
+def importance(model: HookedModel, prompt: Forced, hooks: Sequence[Hook]) -> float:
+    """Compute the instruction's importance score of one prompt and response, under hooks.
+
+    The first token that is read counts as no instruction (see `itlens.hooked.tokens`).
+    """
+    device = next(model.parameters()).device
+    targets = torch.tensor(prompt.targets, device=device)
+    objective = objective_function("prob")
+
+    def at_targets(logits: torch.Tensor, which: slice) -> torch.Tensor:
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return objective(wide, targets[which], targets[which])
+
+    front, count = len(prompt.encoded.front), len(prompt.encoded.prompt_ids)
+    task = Task(
+        cast(HookedModel, _WithHooks(model, hooks)),
+        torch.tensor(prompt.read, device=device),
+        slice(front, front + count),
+        torch.tensor(prompt.positions, device=device),
+        at_targets,
+    )
+    scores, _ = scores_of(task, "input_x_gradient", "reverse", None, 1, None, f"prompt {prompt.id!r}")
+    inside = prompt.classes[front : front + count] == CLASSES.index("instruction")
+    score = xr.DataArray(scores.detach().cpu().numpy(), dims=("source", "target"))
+    return span_score(importance_density(score), xr.DataArray(inside, dims="source"))

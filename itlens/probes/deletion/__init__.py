@@ -1,1 +1,0 @@
-"""Parts of the faithfulness probe: orders of deletion, the runs and their numbers."""

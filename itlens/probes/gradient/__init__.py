@@ -1,1 +1,0 @@
-"""Parts of the attribution probe: objectives, the response scored, gradients in both modes, score matrices."""

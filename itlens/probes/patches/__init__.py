@@ -1,1 +1,0 @@
-"""Parts of the pair probe `patching`: donor and cache, single runs, metrics, estimate, curve, result."""

@@ -1,0 +1,86 @@
+"""One HTML page that needs nothing but itself: styles, scripts and bundles inside, and a policy that forbids the rest.
+
+The Content-Security-Policy names the digest of each script of the page, so no other script runs, inline handlers
+included, and nothing may be fetched from anywhere. The bundles come from the installed packages: plotly's whole
+plotly.min.js (plotly ships no smaller one) and circuitsvis' iife.js, which is found without importing circuitsvis
+(the package imports torch).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from markupsafe import Markup
+
+from itlens.errors import ResultError
+from itlens.report.environment import render
+
+_POLICY = (
+    "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+_ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect x='2' y='7' width='5' height='7' rx='1' fill='%23d55e00'/%3E%3Crect x='9' y='2' width='5' height='12' rx='1' fill='%232479c2'/%3E%3C/svg%3E"  # noqa: E501
+
+
+def page(title: str, body: str, *, styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """Return a complete document. title: text. body: HTML. styles: names of assets. scripts: sources, in order."""
+    sources = [inline(source) for source in scripts]
+    policy = _POLICY.format(scripts=" ".join(f"'sha256-{_digest(source)}'" for source in sources) or "'none'")
+    document = render(
+        "document.html",
+        title=title,
+        body=Markup(body),
+        policy=Markup(policy),
+        icon=Markup(_ICON),
+        style=Markup("\n".join(asset(name) for name in styles)),
+        scripts=[Markup(source) for source in sources],
+    )
+    return str(document)
+
+
+def script(name: str) -> str:
+    """Return the source of a script by its name: a bundle ("plotly", "circuitsvis"), or an asset."""
+    bundles = {"plotly": plotly_bundle, "circuitsvis": circuitsvis}
+    return bundles[name]() if name in bundles else asset(name)
+
+
+def inline(source: str) -> str:
+    """JavaScript that can stand in a `<script>` element: no end tag, no comment opener, no map to fetch, no CR."""
+    lines = [line for line in source.replace("\r\n", "\n").split("\n") if not line.startswith("//# sourceMappingURL=")]
+    return "\n".join(lines).replace("</script", r"<\/script").replace("<!--", r"<\!--")
+
+
+def _digest(source: str) -> str:
+    return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+@cache
+def asset(name: str) -> str:
+    """A style or script of this package."""
+    return (files("itlens.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+@cache
+def plotly_bundle() -> str:
+    """plotly.js, whole (4.8 MB), from the installed plotly."""
+    return _from_package("plotly", "package_data/plotly.min.js")
+
+
+@cache
+def circuitsvis() -> str:
+    """The circuitsvis bundle (1.3 MB), from the installed circuitsvis; defines the global CircuitsVis."""
+    return _from_package("circuitsvis", "dist/cdn/iife.js")
+
+
+def _from_package(package: str, path: str) -> str:
+    spec = find_spec(package)
+    where = Path(spec.origin).parent / path if spec and spec.origin else None
+    if where is None or not where.is_file():
+        raise ResultError(f"{package} has no {path}, and pages need it: reinstall {package}.")
+    return where.read_text(encoding="utf-8")

@@ -1,0 +1,182 @@
+"""study.json: the two models, what results depend on, and the settings as people read them.
+
+identity    what all results share: the models by fingerprint, precision, backend
+reading     how prompts are read (`StudyPrompts`); empty where no finding reads any
+findings    of each finding: identity, settings for people, options to read again
+
+A finding can be added later. What all results share must be the same, and so must the identity of a finding that has
+results already, and the reading where one of these reads prompts. A finding without results binds nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itlens.errors import StoreError
+from itlens.findings import findings
+from itlens.findings.base import SIDES
+from itlens.results.provenance import provenance, short_name
+from itlens.study.prompts import StudyPrompts
+
+if TYPE_CHECKING:
+    from itlens.models.compatibility import PairReport, Side
+
+SCHEMA = 2  # of study.json and of the folder; 0.1.0 wrote no number
+Study = dict[str, Any]
+_KNOWN: dict[str, type] = {"identity": dict, "reading": dict, "findings": dict, "models": dict, "settings": dict}
+_KNOWN |= {"versions": dict, "notices": list, "prompts": int, "created": str}
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model as study.json knows it; stands for a `Side` where no model is at hand."""
+
+    name: str
+    label: str
+    facts: Mapping[str, Any]
+    revision: str = ""
+    tokenizer: Any = field(default=None, repr=False)
+
+
+def study_record(
+    models: Mapping[str, Side],
+    labels: tuple[str, str] | None,
+    checked: PairReport,
+    records: Mapping[str, Mapping[str, Any]],
+    reading: StudyPrompts | None,
+    common: Mapping[str, Any],
+    adapter: str | Path | None,
+) -> Study:
+    """Return what study.json holds. records: of each finding (`option_records`). common: settings that all share."""
+    own = (short_name(models["base"].name), _tuned_label(models["tuned"], adapter))
+    named = dict(zip(SIDES, labels or own, strict=True))
+    facts = {
+        side: {"label": named[side], "name": model.name, "revision": model.revision, **model.facts}
+        for side, model in models.items()
+    }
+    identity = {f"{side} model": model.revision for side, model in models.items()}
+    versions = {name: value for name, value in provenance("compare").items() if name.endswith("_version")}
+    return {
+        "schema": SCHEMA,
+        "identity": identity | {name: value for name, value in common.items() if name != "seed"},
+        "reading": {} if reading is None else {"identity": reading.identity, "settings": reading.settings},
+        "findings": dict(records),
+        "models": facts,
+        "prompts": 0 if reading is None else len(reading.prompts),
+        "settings": dict(common),
+        "notices": list(checked.notices),
+        "versions": {name.removesuffix("_version"): value for name, value in versions.items()},
+        "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _tuned_label(model: Side, adapter: str | Path | None) -> str:
+    return short_name(model.name) if adapter is None else f"{short_name(model.name)} + {short_name(str(adapter))}"
+
+
+def load_settings(load: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the loading options that results depend on, as text."""
+    defaults = {"dtype": "float32", "backend": "hooked"}
+    shown = {name: str(load.get(name, default)).removeprefix("torch.") for name, default in defaults.items()}
+    if (tokenizer := load.get("tokenizer")) is not None:
+        shown["tokenizer"] = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+        shown["tokenizer"] = str(tokenizer) if isinstance(tokenizer, (str, Path)) else shown["tokenizer"]
+    return shown
+
+
+def refuse_no_study(study: Any, where: Path) -> None:
+    """Raise StoreError where study.json is not one that this version reads."""
+    if isinstance(study, dict) and isinstance(study.get("identity"), dict) and study.get("schema") != SCHEMA:
+        versions = study.get("versions")
+        version = versions.get("itlens", "0.1.0") if isinstance(versions, dict) else "0.1.0"
+        raise StoreError(
+            f"{where} was written by itlens {version}, which kept its results in another way; read it with that "
+            "version, or give a new folder."
+        )
+    if not _is_study(study):
+        raise StoreError(f"{where} is not a study of itlens; run `itlens compare` into a new folder.")
+
+
+def _is_study(study: Any) -> bool:
+    return (
+        isinstance(study, dict)
+        and all(isinstance(study.get(name), kind) for name, kind in _KNOWN.items())
+        and set(SIDES) <= set(study["models"])
+        and all(isinstance(model, dict) and {"label", "name"} <= set(model) for model in study["models"].values())
+        and bool(study["findings"])
+        and all(
+            isinstance(part, dict)
+            and all(isinstance(part.get(key), dict) for key in ("identity", "settings", "options"))
+            for part in study["findings"].values()
+        )
+        and isinstance(study["settings"].get("seed"), int)
+    )
+
+
+def reads_prompts(study: Study, names: Collection[str] | None = None) -> bool:
+    """Whether a finding of the study (or one of these) reads prompts; a finding that is not installed may."""
+    known = findings()
+    return any(name not in known or known[name].reads != "weights" for name in names or study["findings"])
+
+
+def without(study: Study, names: Collection[str]) -> Study:
+    """Return the study as if these findings had never been asked for."""
+    stay = {name: part for name, part in study["findings"].items() if name not in names}
+    kept = {**study, "findings": stay}
+    return kept if stay and reads_prompts(kept) else {**kept, "reading": {}, "prompts": 0}
+
+
+def differences(held: Study, asked: Study) -> list[str]:
+    """Return what keeps two studies from being one; a finding that only one of them has does not."""
+    pairs = [(held["identity"], asked["identity"])]
+    if held["reading"] and asked["reading"]:
+        pairs.append((held["reading"]["identity"], asked["reading"]["identity"]))
+    both = [name for name in asked["findings"] if name in held["findings"]]
+    pairs += [(held["findings"][name]["identity"], asked["findings"][name]["identity"]) for name in both]
+    return [
+        f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} here"
+        for theirs, ours in pairs
+        for key in {**ours, **theirs}
+        if theirs.get(key) != ours.get(key)
+    ]
+
+
+def joined(held: Study, asked: Study) -> Study:
+    """Return what is asked now, together with the findings that only the held study has."""
+    return {
+        **asked,
+        "findings": {**held["findings"], **asked["findings"]},
+        "reading": asked["reading"] or held["reading"],
+        "prompts": asked["prompts"] or held["prompts"],
+    }
+
+
+def result_digest(study: Study, name: str, side: str) -> str:
+    """Return what a result file is stamped with: everything that one finding's results of one side depend on.
+
+    Of one model's results only that model counts, so that they can be taken over by another study of the same base;
+    both count for a pair, and where one model reads the other's responses.
+    """
+    known = findings()
+    identity = dict(study["identity"])
+    reading = study["reading"].get("identity", {}) if name in known and known[name].reads != "weights" else {}
+    if side in SIDES and reading.get("responses", "own") == "own":
+        identity.pop(f"{'tuned' if side == 'base' else 'base'} model", None)
+    content = [identity, reading, study["findings"][name]["identity"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def response_digest(study: Study, writer: str) -> str:
+    """Return what a model's responses are stamped with: the model and the prompts, not who is read on them."""
+    identity = {
+        name: value for name, value in study["identity"].items() if name.startswith(writer) or "model" not in name
+    }
+    reading = {name: value for name, value in study["reading"]["identity"].items() if name != "responses"}
+    content = json.dumps([identity, reading], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""The responses of a study: each model's greedy continuation of each prompt, generated once and kept in the run folder.
+
+Whose response a model is read on: with responses="own" each model's own (the paper's way); with "tuned" or "base" both
+models are read on that one model's responses, so that length and content of the answers do not differ. What needs both
+models on the same tokens reads the tuned model's responses (with "base": the base's). A prompt that brings its response
+is always read on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from itlens.errors import PromptError, StoreError
+from itlens.files import read_json, write_json
+from itlens.findings.base import unit_of_prompt
+from itlens.hooked.response import respond
+from itlens.hooked.tokens import Forced, forced
+from itlens.study.folder import RunFolder
+from itlens.study.prompts import StudyPrompts
+from itlens.study.record import Study, response_digest
+from itlens.tokenization import Response
+
+
+class StudyResponses:
+    """How the study's models read its prompts: `itlens.findings.base.Tokens`."""
+
+    def __init__(self, read: StudyPrompts, folder: RunFolder, study: Study) -> None:
+        self._read, self._folder, self._study = read, folder, study
+        self._known: dict[tuple[str, int], Response] = {}
+        self._forced: dict[str, Forced] | None = None
+        self.format, self.max_new_tokens, self.prepend_bos = read.format, read.max_new_tokens, read.prepend_bos
+        self.responses = read.responses
+
+    def writer(self, side: str) -> str:
+        """Whose responses a side is read on; "pair": what needs both models on the same tokens."""
+        if self.responses != "own":
+            return self.responses
+        return "tuned" if side == "pair" else side
+
+    def response(self, model: Any, side: str, number: int) -> Response | None:
+        """Return the response of prompt `number` (from 0) that this side is read on; None: the prompt brings its own.
+
+        It is read from the folder, or else generated, where `model` is its writer. Raises PromptError where it is not.
+        """
+        if self._read.prompts[number].response is not None:
+            return None
+        writer = self.writer(side)
+        known = self._stored(writer, number)
+        if known is None and side not in (writer, "pair"):
+            raise PromptError(
+                f"The {writer} model has no response to prompt {self._read.prompts[number].id!r} yet; run the same "
+                "comparison again."
+            )
+        return self._generate(model, writer, number) if known is None else known
+
+    def write_all(self, model: Any, side: str) -> None:
+        """Generate every response of this model that is missing: the other model will be read on them."""
+        for number in range(len(self._read.prompts)):
+            self.response(model, side, number)
+
+    def forced(self, model: Any, numbers: Sequence[int] | None = None) -> list[Forced]:
+        """Return the prompts with these numbers (from 0; None: all) as both models read them, on the same tokens.
+
+        A prompt whose response is empty predicts nothing and is left out. Raises PromptError where all of them are.
+        """
+        if self._forced is None:
+            self._forced = {tokens.id: tokens for tokens in self._all_forced(model)}
+        wanted = range(len(self._read.given)) if numbers is None else numbers
+        kept = [self._forced[id] for number in wanted if (id := self._read.given[number].id) in self._forced]
+        if not kept:
+            raise PromptError(
+                f"The response (of the {self.writer('pair')} model, unless it was given) is empty on all of "
+                f"{len(wanted)} prompts, so there is nothing that both models could read; give prompts with a "
+                "response, or another format."
+            )
+        return kept
+
+    def _all_forced(self, model: Any) -> list[Forced]:
+        known = {
+            prompt.id: response
+            for number, prompt in enumerate(self._read.given)
+            if (response := self.response(model, "pair", number)) is not None
+        }
+        prompts = [
+            prompt
+            for prompt in self._read.given
+            if (known[prompt.id].ids if prompt.id in known else prompt.response != "")
+        ]
+        if not prompts:
+            return []
+        return forced(
+            model,
+            prompts,
+            responses={id: response for id, response in known.items() if response.ids},
+            format=self._read.format,
+            tokenizer=self._read.tokenizer,
+            max_new_tokens=self.max_new_tokens,
+            prepend_bos=self.prepend_bos,
+        )
+
+    def _generate(self, model: Any, writer: str, number: int) -> Response:
+        prompt = self._read.prompts[number]
+        made = respond(
+            model,
+            prompt.text,
+            max_new_tokens=self.max_new_tokens,
+            prepend_bos=self.prepend_bos,
+            name=f"prompt {prompt.id!r}",
+        )
+        write_json(self._file(writer, number), {**made.as_json(), "study_digest": self._digest(writer)})
+        self._known[writer, number] = made
+        return made
+
+    def _stored(self, writer: str, number: int) -> Response | None:
+        """A response of the folder; None where there is none, or another study's: it is then generated again."""
+        if (writer, number) not in self._known:
+            file = self._file(writer, number)
+            content = _json_of(file)
+            if not isinstance(content, dict) or content.pop("study_digest", None) != self._digest(writer):
+                return None
+            self._known[writer, number] = Response.from_json(content)
+        return self._known[writer, number]
+
+    def _file(self, writer: str, number: int) -> Any:
+        return self._folder.responses / writer / f"{unit_of_prompt(number, self._read.prompts[number])}.json"
+
+    def _digest(self, writer: str) -> str:
+        """What a model's response depends on: the model and the prompts, not who reads it."""
+        return response_digest(self._study, writer)
+
+
+def _json_of(file: Any) -> Any:
+    """The content of a response's file; None where there is none or a broken one: it is then generated again."""
+    try:
+        return read_json(file) if file.exists() else None
+    except StoreError:
+        return None

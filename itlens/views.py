@@ -1,0 +1,112 @@
+"""Views: functions of results that return what Jupyter displays; they never compute, show or write. Names load on
+first use.
+
+Figures (plotly.graph_objects.Figure): `scores`, `groups`, `profile`, `sensitivity`, `heatmap` of attribution, `heads`,
+`verbs` of attention, `angles`, `shares` of concepts, `activations`, `shift`, `patching`, `estimates` of models that
+run, `faithfulness`, `effects`, `series`, `selftest`. Panels (offline HTML): `tokens`, `token_pair`, `word_pairs`,
+`concepts`. Blocks of a finding's section: `card`, `figure`, `table`, `text`, and `Column`. The page of a comparison:
+`report`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from itlens.lazy import lazy_names
+
+_HOME = {
+    "activations": "itlens.findings.activation.view:activations_figure",
+    "shift": "itlens.findings.activation.view_shift",
+    "heads": "itlens.findings.attention.view",
+    "word_pairs": "itlens.findings.attention.view_pairs:word_pair_panel",
+    "PairTable": "itlens.findings.attention.view_pairs",
+    "verbs": "itlens.findings.attention.view_verbs",
+    "groups": "itlens.findings.attribution.view",
+    "profile": "itlens.findings.attribution.view",
+    "scores": "itlens.findings.attribution.view",
+    "sensitivity": "itlens.findings.attribution.view",
+    "heatmap": "itlens.findings.attribution.view_map",
+    "tokens": "itlens.findings.attribution.view_tokens",
+    "token_pair": "itlens.findings.attribution.view_tokens",
+    "TokenView": "itlens.findings.attribution.view_tokens",
+    "faithfulness": "itlens.findings.faithfulness.view:faithfulness_figure",
+    "angles": "itlens.findings.mlp.view",
+    "concepts": "itlens.findings.mlp.view_cards:concept_cards",
+    "ConceptCards": "itlens.findings.mlp.view_cards",
+    "card_layers": "itlens.findings.mlp.compared",
+    "shares": "itlens.findings.mlp.view_tasks",
+    "estimates": "itlens.findings.patching.view",
+    "patching": "itlens.findings.patching.view",
+    "selftest": "itlens.planted.view:selftest_figure",
+    "effects": "itlens.study.view",
+    "series": "itlens.study.view:draw_series",
+    "Report": "itlens.study.outcome",
+    "report": "itlens.study.outcome",
+    "Column": "itlens.report.blocks",
+    "card": "itlens.report.blocks",
+    "figure": "itlens.report.blocks:figure_block",
+    "table": "itlens.report.blocks",
+    "text": "itlens.report.blocks",
+}
+
+__all__ = [
+    "Column",
+    "ConceptCards",
+    "PairTable",
+    "Report",
+    "TokenView",
+    "activations",
+    "angles",
+    "card",
+    "card_layers",
+    "concepts",
+    "effects",
+    "estimates",
+    "faithfulness",
+    "figure",
+    "groups",
+    "heads",
+    "heatmap",
+    "patching",
+    "profile",
+    "report",
+    "scores",
+    "selftest",
+    "sensitivity",
+    "series",
+    "shares",
+    "shift",
+    "table",
+    "text",
+    "token_pair",
+    "tokens",
+    "verbs",
+    "word_pairs",
+]
+
+
+__getattr__, __dir__ = lazy_names(__name__, _HOME)
+
+if TYPE_CHECKING:
+    from itlens.findings.activation.view import activations_figure as activations
+    from itlens.findings.activation.view_shift import shift
+    from itlens.findings.attention.view import heads
+    from itlens.findings.attention.view_pairs import PairTable
+    from itlens.findings.attention.view_pairs import word_pair_panel as word_pairs
+    from itlens.findings.attention.view_verbs import verbs
+    from itlens.findings.attribution.view import groups, profile, scores, sensitivity
+    from itlens.findings.attribution.view_map import heatmap
+    from itlens.findings.attribution.view_tokens import TokenView, token_pair, tokens
+    from itlens.findings.faithfulness.view import faithfulness_figure as faithfulness
+    from itlens.findings.mlp.compared import card_layers
+    from itlens.findings.mlp.view import angles
+    from itlens.findings.mlp.view_cards import ConceptCards
+    from itlens.findings.mlp.view_cards import concept_cards as concepts
+    from itlens.findings.mlp.view_tasks import shares
+    from itlens.findings.patching.view import estimates, patching
+    from itlens.planted.view import selftest_figure as selftest
+    from itlens.report.blocks import Column, card, table, text
+    from itlens.report.blocks import figure_block as figure
+    from itlens.study.outcome import Report, report
+    from itlens.study.view import draw_series as series
+    from itlens.study.view import effects

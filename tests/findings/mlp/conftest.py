@@ -1,0 +1,7 @@
+"""The browser that draws concept cards."""
+
+from __future__ import annotations
+
+from tests.browser import browser
+
+__all__ = ["browser"]
