@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,8 +19,10 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("page", having("python"), ids=name)
-def test_python_blocks_run(page: Path, empty_folder: Path) -> None:
-    namespace: dict[str, object] = {"__name__": page.stem}
+def test_python_blocks_run(page: Path, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(page.stem)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, page.stem, module)
+    namespace = vars(module)
     reasons = []
     for line, code, reason in blocks(page, "python"):
         if reason:
