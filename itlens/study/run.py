@@ -154,10 +154,15 @@ class Run:
 
 def _let_go(error: BaseException) -> None:
     """Drop the tracebacks of an error that is kept: their frames, and those that called them, hold a whole model."""
-    chain: BaseException | None = error
-    while chain is not None:
-        chain.__traceback__ = None
-        chain = chain.__cause__ or chain.__context__
+    seen: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        each = todo.pop()
+        if each is None or any(each is other for other in seen):  # an error raised again can be in its own chain
+            continue
+        seen.append(each)
+        each.__traceback__ = None
+        todo += [each.__cause__, each.__context__]
 
 
 def _refuse_other(result: Any) -> None:
