@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from itlens.models.quiet import quiet
 from itlens.prompts import Prompt
-from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import tiny_hf_model, tiny_tokenizer
 
 WIDTH, HEAD = 32, 16
-COMPONENTS = 8
 _TASKS = {
     "capitals": "TRANSLATE THE SENTENCE INTO FRENCH",
     "lists": "LIST THREE ANIMALS AND THREE FRUITS",
@@ -96,30 +94,3 @@ def planted_folder(folder: Path, ratio: float, *, silent: bool = False) -> Path:
         planted_model(ratio, silent=silent).save_pretrained(folder)
         tiny_tokenizer().save_pretrained(folder)
     return folder
-
-
-def rotated_pair(root: Path, angle: float, planes: int) -> tuple[Path, Path]:
-    """A pair of which the tuned half's values of layer 1 are rotated by `angle` in `planes` planes, and nothing else.
-
-    The first 8 components of both layers' values are far larger than the rest, so that resampled rows hardly
-    rotate them; each plane is spanned by one of them and one of the rest.
-    """
-    base, tuned = tiny_folder(root / "base", "llama"), tiny_folder(root / "tuned", "llama")
-    weights = load_file(base / "model.safetensors")
-    names = [f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1)]
-    for name in names:
-        rows = weights[name].T.double()
-        centred = rows - rows.mean(0)
-        first = torch.linalg.svd(centred).Vh[:COMPONENTS]
-        weights[name] = (rows + 40 * centred @ first.T @ first).T.float().contiguous()
-    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
-    rows = weights[names[1]].T.double()
-    axes = torch.linalg.svd(rows - rows.mean(0)).Vh
-    rotation = torch.eye(len(axes), dtype=torch.float64)
-    for place in range(planes):
-        other = place + 2 * COMPONENTS
-        rotation[place, place] = rotation[other, other] = math.cos(angle)
-        rotation[place, other], rotation[other, place] = math.sin(angle), -math.sin(angle)
-    weights[names[1]] = (rows @ axes.T @ rotation @ axes).T.float().contiguous()
-    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
-    return base, tuned

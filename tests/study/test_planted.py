@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import itlens
-from tests.study.planted import COMPONENTS, planted_folder, planted_model, planted_prompts, rotated_pair
+from tests.findings.mlp.concept_studies import COMPONENTS, rotated_pair
+from tests.study.planted import planted_folder, planted_model, planted_prompts
 from tests.study.studies import six_prompts, small
 from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
 

@@ -14,7 +14,7 @@ CLASSES = ["first", "template", "instruction", "context", "prompt", "response"]
 PROMPTS = 16
 
 
-def _prompts(prompts: int = PROMPTS) -> dict[str, Any]:
+def prompt_coords(prompts: int = PROMPTS) -> dict[str, Any]:
     return {
         "prompt": [f"p{number}" for number in range(prompts)],
         "group": ("prompt", [("one", "<b>two</b>")[number % 2] for number in range(prompts)]),
@@ -40,7 +40,7 @@ def activation_results(
                     "resid_rms": (("prompt", "layer"), rms + effect * side, {"long_name": "residual stream's rms"}),
                     "lens_commitment": ("prompt", rng.random(PROMPTS)),
                 },
-                coords={**_prompts(), "layer": np.arange(layers), "head": np.arange(heads), "token_class": names,
+                coords={**prompt_coords(), "layer": np.arange(layers), "head": np.arange(heads), "token_class": names,
                         "tokens_digest": ("prompt", ["x"] * PROMPTS)},
                 attrs={"probe": "activations", "hooks": "attention", "format": "raw"},
             )
@@ -74,7 +74,7 @@ def shift_result(layers: int = 6, heads: int = 4, lens: bool = True) -> xr.Datas
     if lens:
         kl = np.abs(grow.T + 0.05 * rng.standard_normal((PROMPTS, 3, layers)))
         variables["lens_kl_base_tuned"] = (("prompt", "reading", "layer"), kl)
-    coords = {**_prompts(), "layer": np.arange(layers), "head": np.arange(heads), "token_class": ["rest", "all"]}
+    coords = {**prompt_coords(), "layer": np.arange(layers), "head": np.arange(heads), "token_class": ["rest", "all"]}
     extra = {"reading": ["own", "base", "tuned"]} if lens else {}
     return xr.Dataset(variables, coords=coords | extra, attrs={"probe": "activation_shift"})
 
