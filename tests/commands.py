@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from itlens import cli
+
+ROOT = Path(__file__).parents[1]
 
 
 class Outcome(NamedTuple):
@@ -41,3 +49,21 @@ class Commands:
         assert "Traceback" not in err
         assert err[:-1].isprintable()
         return err.removeprefix("itlens: ").rstrip("\n")
+
+
+def interrupted(ready: Callable[[], bool], *words: object) -> Outcome:
+    """Run a command in a process of its own, and press Ctrl-C when it is `ready`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "itlens.cli", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    )
+    deadline = time.monotonic() + 120
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return Outcome(process.returncode, out, err)

@@ -63,7 +63,7 @@ PROBE_COMMANDS = ("cli.attribute", "cli.words", "cli.concepts")
 # Where another package's code is run, and whatever it raises becomes one sentence.
 GUARDS = ("findings", "study.comparison", "study.outcome", "study.run")
 # Short, and a thought of their own all the same.
-SLIVERS = ("cli.__main__", "cli.inspect", "errors", "findings.shared_options", "lazy", "models.hooked_model")
+SLIVERS = ("cli.__main__", "cli.inspect", "errors", "lazy", "models.hooked_model")
 SLIVERS += ("models.quiet", "report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -98,41 +98,26 @@ class Run:
         done: Callable[[], None],
         begin: Callable[[str], Callable[[int, int], None]] | None = None,
     ) -> None:
-        """Compute units of one finding; what fails is kept, without what it held in memory."""
+        """Open a finding's source once, and run unit by unit; each is on disk when it counts as done.
+
+        What fails is kept, without what it held in memory.
+        """
         try:
-            self._computed(finding, side, model, units, done, begin)
+            plan = replace(self.plans[finding.name], side=side, reading=self.responses, find_saved=self._saved)
+            source = finding.open(self._source(finding, model), plan)
+            for unit in units:
+                own = plan if begin is None else replace(plan, tell=begin(unit))
+                result = finding.run(source, unit, own)
+                _refuse_other(result)
+                self.folder.write(self.study, finding.name, side, unit, result)  # type: ignore[arg-type]
+                done()
         except Exception as error:  # a finding's own code, perhaps of another package: the others still run
             trace = traceback.format_exc()
             _let_go(error)
             self.failed.append(Failure(finding.name, "run", error, trace))
 
-    def _computed(
-        self,
-        finding: Finding,
-        side: str,
-        model: Any,
-        units: Sequence[str],
-        done: Callable[[], None],
-        begin: Callable[[str], Callable[[int, int], None]] | None,
-    ) -> None:
-        """Open the finding's source once, and run unit by unit; each is on disk when it counts as done."""
-        read = partial(self.folder.read, self.study)
-        plan = replace(
-            self.plans[finding.name],
-            side=side,
-            reading=self.responses,
-            find_saved=lambda name, side, unit: self._saved(read, name, side, unit),
-        )
-        source = finding.open(self._source(finding, model), plan)
-        for unit in units:
-            own = plan if begin is None else replace(plan, tell=begin(unit))
-            result = finding.run(source, unit, own)
-            _refuse_other(result)
-            self.folder.write(self.study, finding.name, side, unit, result)  # type: ignore[arg-type]
-            done()
-
-    def _saved(self, read: Any, name: str, side: str, unit: str) -> Any:
-        return read(name, side, unit) if name in self.study["findings"] else None
+    def _saved(self, name: str, side: str, unit: str) -> Any:
+        return self.folder.read(self.study, name, side, unit) if name in self.study["findings"] else None
 
     def _source(self, finding: Finding, model: Any) -> Any:
         if finding.reads != "weights":

@@ -7,10 +7,8 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from itlens.findings.options import options_of
 from itlens.prompts import save_prompts
 from itlens.report import terminal
 from itlens.study import Comparison, open_comparison
-from tests.commands import Commands
+from tests.commands import Commands, interrupted
 from tests.study.studies import WORDS as VOCABULARY
 from tests.study.studies import Counted, registered
 from tests.study.toy import Louder
@@ -172,21 +170,11 @@ def test_text_from_files_cannot_steer_the_terminal(commands: Commands, pair: lis
 
 def test_ctrl_c_exits_with_130_and_keeps_what_is_finished(commands: Commands, pair: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "itlens.cli", "compare", *pair, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    code, printed, err = interrupted(
+        lambda: len(list(out.glob("attribution/*/*.nc"))) >= 2, "compare", *pair, "--out", out
     )
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("attribution/*/*.nc"))) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    printed, err = process.communicate(timeout=60)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("attribution/*/*.nc")}
-    assert (process.returncode, printed) == (130, "") and 2 <= len(kept) < 12
+    assert (code, printed) == (130, "") and 2 <= len(kept) < 12
     assert err.strip() == f"Stopped; {len(kept)} finished results are kept in {out}: the same command goes on."
     assert not list(out.rglob("*.part"))
     assert commands.run("compare", *pair, "--out", out).code == 0

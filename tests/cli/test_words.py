@@ -5,11 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +18,10 @@ from itlens.findings.attention.finding import FINDING
 from itlens.findings.attention.probe import qk_energy, qk_word_pairs
 from itlens.models.quiet import quiet
 from itlens.study import open_comparison
-from tests.commands import Commands
+from tests.commands import Commands, interrupted
 from tests.study.studies import WORDS, vectors, vocabulary
 from tests.tiny import tiny_folder
 
-ROOT = Path(__file__).parents[2]
 TOP_K = 30
 # a file holds a word a line: everything but the line end can be in it
 LISTED = [word for word in WORDS if "\n" not in word]
@@ -196,21 +190,9 @@ def test_ctrl_c_keeps_the_finished_layers(commands: Commands, folder: Path, tmp_
     for seed, which in enumerate(("base", "tuned")):
         pair.append(str(tiny_folder(tmp_path / which, "llama", seed=seed, num_hidden_layers=16)))
     words = ["compare", *pair, "--probes", "attention", "--out", str(out)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "itlens.cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
-    )
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("attention/*/layer-*"))) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    printed, err = process.communicate(timeout=60)
+    code, printed, err = interrupted(lambda: len(list(out.glob("attention/*/layer-*"))) >= 2, *words)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("attention/*/layer-*")}
-    assert (process.returncode, printed) == (130, "") and 2 <= len(kept) < 32
+    assert (code, printed) == (130, "") and 2 <= len(kept) < 32
     assert err.strip() == f"Stopped; {len(kept)} finished results are kept in {out}: the same command goes on."
     assert not list(out.rglob("*.part"))
     assert commands.run(*words).code == 0
@@ -306,12 +288,8 @@ def test_a_vocabulary_that_the_tokenizer_does_not_know(commands: Commands, folde
     ids=lambda value: "_".join(map(str, value)) if isinstance(value, tuple) else "",
 )
 def test_a_head_that_is_not_there_is_refused_before_weights_are_loaded(
-    commands: Commands, folder: Path, numbers: tuple[object, ...], named: str, monkeypatch: pytest.MonkeyPatch
+    commands: Commands, folder: Path, numbers: tuple[object, ...], named: str, no_weights: None
 ) -> None:
-    def loaded(*args: object, **options: object) -> None:
-        raise AssertionError("weights were loaded")
-
-    monkeypatch.setattr("itlens.models.load_model", loaded)
     assert named in commands.refused("words", folder / "base", *numbers)
 
 

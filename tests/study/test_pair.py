@@ -226,12 +226,10 @@ def test_given_and_empty_responses(pair_folders: Folders, tmp_path: Path) -> Non
     assert not (found.out / "responses").exists()
 
 
-def test_one_model_is_in_memory_at_a_time(
-    pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def watched_models(monkeypatch: pytest.MonkeyPatch) -> tuple[list[weakref.ref[Any]], list[int]]:
+    """The models that are loaded from now on, and how many of them were in memory before each."""
     held: list[weakref.ref[Any]] = []
     alive: list[int] = []
-    units: list[tuple[str, str]] = []
     load_model = pair_module.load_model
 
     @wraps(load_model)
@@ -242,6 +240,16 @@ def test_one_model_is_in_memory_at_a_time(
         held.append(weakref.ref(model))
         return model
 
+    monkeypatch.setattr(pair_module, "load_model", counted_load)
+    return held, alive
+
+
+def test_one_model_is_in_memory_at_a_time(
+    pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, alive = watched_models(monkeypatch)
+    units: list[tuple[str, str]] = []
+
     def checked(run: Any) -> Any:
         def checked_run(finding: Any, source: Any, unit: str, plan: Any) -> Any:
             assert len([ref() for ref in held if ref() is not None]) == 1
@@ -250,7 +258,6 @@ def test_one_model_is_in_memory_at_a_time(
 
         return checked_run
 
-    monkeypatch.setattr(pair_module, "load_model", counted_load)
     for name in ("attribution", "attention", "activation", "patching"):
         kind = type(findings()[name])
         monkeypatch.setattr(kind, "run", checked(kind.run))
@@ -268,23 +275,12 @@ def test_one_model_is_in_memory_at_a_time(
 def test_a_finding_that_fails_does_not_keep_its_model_in_memory(
     toy: object, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[weakref.ref[Any]] = []
-    alive: list[int] = []
-    load_model = pair_module.load_model
-
-    @wraps(load_model)
-    def counted_load(name: Any, **options: Any) -> Any:
-        gc.collect()
-        alive.append(sum(ref() is not None for ref in held))
-        model = load_model(name, **options)
-        held.append(weakref.ref(model))
-        return model
+    held, alive = watched_models(monkeypatch)
 
     def failing(finding: Any, source: Any, unit: str, plan: Any) -> Any:
         local = source  # what a traceback would hold
         raise ValueError(f"a bug with {type(local).__name__}")
 
-    monkeypatch.setattr(pair_module, "load_model", counted_load)
     monkeypatch.setattr(type(findings()["attribution"]), "run", failing)
     found = itlens.compare(*pair_folders, probes=["attribution", "louder"], out=tmp_path / "run", **small())
     assert list(found.verdicts) == ["louder"]

@@ -22,7 +22,7 @@ from itlens.findings.attention.view_pairs import pair_panel
 from itlens.findings.attention.view_verbs import verbs
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
-from itlens.findings.shared_options import VECTORS, VOCABULARY
+from itlens.findings.shared import VECTORS, VOCABULARY
 from itlens.report.blocks import Block, Card, Figure, Table, Text
 from itlens.report.numbers import is_number, p_value, percent, percent_range, whole
 from itlens.results.provenance import short_name

@@ -22,7 +22,7 @@ from itlens.findings.attribution.view import groups, profile, scores, sensitivit
 from itlens.findings.attribution.view_tokens import token_pair
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
-from itlens.findings.shared_options import BATCH_SIZE, METHOD, OBJECTIVE
+from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, attributed
 from itlens.report.blocks import Block, Card, Figure, Role, Table, Text, guessed_columns
 from itlens.report.numbers import interval, is_number, number, p_value, whole
 
@@ -80,22 +80,9 @@ class Attribution(Finding):
 
     def run(self, source: HookedModel, unit: str, plan: Plan) -> xr.Dataset:
         """Return the attribution of one prompt; attrs["response_of"] says whose response was read."""
-        from itlens.hooked.attribution import attribute
-
         assert plan.reading is not None  # every study with prompts has one
-        number = plan.number_of(unit)
-        prompt = plan.prompts[number]
-        result = attribute(
-            source,
-            prompt,
-            plan.reading.response(source, plan.side, number),
-            method=plan.options.method,
-            objective=plan.options.objective,
-            batch_size=plan.options.batch_size,
-            max_new_tokens=plan.reading.max_new_tokens,
-            prepend_bos=plan.reading.prepend_bos,
-            progress=plan.tell,
-        )
+        prompt = plan.prompts[plan.number_of(unit)]
+        result = attributed(source, unit, plan, plan.tell)
         writer = plan.side if plan.reading.responses == "own" else plan.reading.responses
         writer = writer if prompt.response is None else "given"
         kept = result.assign(score=result["score"].astype("float32"))  # enough to rank and level scores

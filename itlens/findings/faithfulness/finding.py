@@ -18,7 +18,7 @@ from itlens.findings.faithfulness.diff import compare_faithfulness, faithfulness
 from itlens.findings.faithfulness.diff_verdict import faithfulness_verdict, judge_methods
 from itlens.findings.faithfulness.probe_curves import LEAST_GAP
 from itlens.findings.faithfulness.view import faithfulness_figure as draw
-from itlens.findings.shared_options import BATCH_SIZE, METHOD, OBJECTIVE, SAMPLE
+from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, SAMPLE, attributed
 from itlens.report.blocks import Block, Card, Column, Figure, Role, Row, Table, Text
 from itlens.report.numbers import number, p_value, percent_range
 from itlens.results.provenance import provenance
@@ -99,7 +99,7 @@ class Faithfulness(Finding):
         assert plan.reading is not None  # every study with prompts has one
         prompt = plan.prompts[plan.number_of(unit)]
         saved = plan.saved(self.uses[0], unit)
-        scores = _attributed(source, unit, plan) if saved is None else saved
+        scores = attributed(source, unit, plan) if saved is None else saved
         if not scores.sizes.get("target", 0):
             return xr.Dataset(attrs=provenance(self.name, prompt_id=prompt.id, empty=1))
         return measure(
@@ -167,25 +167,6 @@ class Faithfulness(Finding):
         if "faithfulness" not in tables:
             return {"faithfulness": None}
         return {"faithfulness": FaithfulResults(tables["faithfulness"], tables["faithfulness_curves"])}
-
-
-def _attributed(model: HookedModel, unit: str, plan: Plan) -> xr.Dataset:
-    """Attribute a prompt as the attribution of the study would."""
-    from itlens.hooked.attribution import attribute
-
-    assert plan.reading is not None
-    number = plan.number_of(unit)
-    return attribute(
-        model,
-        plan.prompts[number],
-        plan.reading.response(model, plan.side, number),
-        method=plan.options.method,
-        objective=plan.options.objective,
-        batch_size=plan.options.batch_size,
-        max_new_tokens=plan.reading.max_new_tokens,
-        prepend_bos=plan.reading.prepend_bos,
-        progress=False,
-    )
 
 
 def _cards(numbers: Sequence[Headline]) -> list[Card]:

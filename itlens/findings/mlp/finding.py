@@ -25,7 +25,7 @@ from itlens.findings.mlp.diff_verdict import concept_verdict, read_rotation, rea
 from itlens.findings.mlp.vectors import VECTORS, Vectors, component_count
 from itlens.findings.mlp.view_section import concept_blocks
 from itlens.findings.options import option
-from itlens.findings.shared_options import VOCABULARY
+from itlens.findings.shared import VOCABULARY
 from itlens.report.blocks import Block
 from itlens.vocabulary import Vocabulary
 

@@ -19,7 +19,7 @@ from itlens.findings.patching.columns import AGREEMENT, MOVED, PATCHED, agreemen
 from itlens.findings.patching.diff import judge_heads, patching_verdict
 from itlens.findings.patching.diff_agreement import head_agreement, top_heads
 from itlens.findings.patching.view import estimates, patching, units
-from itlens.findings.shared_options import SAMPLE
+from itlens.findings.shared import SAMPLE
 from itlens.report.blocks import Block, Card, Figure, Table, Text
 from itlens.report.head_grid import LEVEL, floats, head_name
 from itlens.report.numbers import interval, is_number, number, percent, percent_range, whole

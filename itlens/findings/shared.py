@@ -1,9 +1,21 @@
-"""Options that several findings share, each one field object: one keyword, one flag, one meaning."""
+"""What several findings share: options, each one field object (one keyword, one flag, one meaning), and an attribution.
+
+`attributed` is that of one prompt of a study: faithfulness computes it where the attributions themselves are not there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from itlens.findings.base import Plan
 from itlens.findings.options import option
 from itlens.vocabulary.word_vectors import loaded_vectors, loaded_vocabulary
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from itlens.models.hooked_model import HookedModel
 
 METHODS = ("input_x_gradient", "saliency", "integrated_gradients")
 OBJECTIVES = ("prob", "logprob", "logit", "contrastive")
@@ -27,3 +39,24 @@ METHOD = option(
 OBJECTIVE = option("prob", help="What is attributed: prob, logprob, logit or contrastive.", one_of=OBJECTIVES)
 BATCH_SIZE = option(None, help="Derivatives computed at a time; default: by memory.", at_least=1, identity=False)
 SAMPLE = option(16, help="Prompts, drawn at random, for what takes many passes (patching, faithfulness).", at_least=1)
+
+
+def attributed(
+    model: HookedModel, unit: str, plan: Plan, progress: Callable[[int, int], None] | bool = False
+) -> xr.Dataset:
+    """Return `itlens.attribute` of a unit's prompt and the response that the study reads, by the plan's options."""
+    from itlens.hooked.attribution import attribute
+
+    assert plan.reading is not None  # every study with prompts has one
+    number = plan.number_of(unit)
+    return attribute(
+        model,
+        plan.prompts[number],
+        plan.reading.response(model, plan.side, number),
+        method=plan.options.method,
+        objective=plan.options.objective,
+        batch_size=plan.options.batch_size,
+        max_new_tokens=plan.reading.max_new_tokens,
+        prepend_bos=plan.reading.prepend_bos,
+        progress=progress,
+    )
