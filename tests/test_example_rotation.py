@@ -114,7 +114,7 @@ def test_the_rotation_script_takes_any_pair_and_any_words(tmp_path: Path) -> Non
     [
         (["--base", "no/such/base", "--tuned", "no/such/tuned"], "There is no model at"),
         (["--vocabulary", "no-such.txt"], "no-such.txt"),
-        (["--side", "query"], "side='query'"),
+        (["--side", "query"], "vectors='query'"),
         (["--components", "193"], "components=193"),
         (["--resamples", "-1"], "resamples=-1"),
         (["--tuned", "only"], "--base goes with --tuned or --adapter"),

@@ -35,15 +35,15 @@ def pair_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return tiny_folder(root / "base", "llama", seed=0), tiny_folder(root / "tuned", "llama", seed=1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
 def toy() -> Iterator[Louder]:
-    """The toy finding, known to the whole session of these tests."""
+    """The toy finding, known while a file of these tests runs; other tests of the same process must not see it."""
     with registered(Louder) as finding:
         yield finding
 
 
 @pytest.fixture(scope="session")
-def runs(pair_folders: tuple[Path, Path], toy: Louder, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(pair_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """By finding: a finished run of it alone. Tests read them and never write into their folders."""
     return Runs(pair_folders, tmp_path_factory.mktemp("study-finished"))
 
