@@ -25,21 +25,11 @@ from itlens.findings.options import Option, options_of
 GROUP = "itlens.findings"
 _READS = ("prompts", "weights", "pair")
 # arguments of `compare` and of `load_model`, which no finding's option may be called
-_TAKEN: tuple[str, ...] = (
-    "base",
-    "tuned",
-    "prompts",
-    "probes",
-    "out",
-    "resume",
-    "executor",
-    "adapter",
-    "labels",
-    "format",
-    "limit",
-)
-_TAKEN += ("max_new_tokens", "prepend_bos", "responses", "base_from", "announce", "seed", "progress", "device", "dtype")
-_TAKEN += ("backend", "tokenizer", "trust_remote_code", "revision", "check", "template", "prompt_format")
+_TAKEN = {
+    *("base", "tuned", "prompts", "probes", "out", "resume", "executor", "adapter", "labels", "format", "limit"),
+    *("max_new_tokens", "prepend_bos", "responses", "base_from", "tuned_from", "announce", "seed", "progress"),
+    *("device", "dtype", "backend", "tokenizer", "trust_remote_code", "revision", "check", "template", "prompt_format"),
+}
 _registered: dict[str, Finding] = {}
 
 
@@ -126,7 +116,7 @@ def _add(finding: Finding, found: dict[str, Finding]) -> None:
 
 
 def _refuse_other_meaning(own: Option, finding: Finding, found: Mapping[str, Finding]) -> None:
-    if taken := {own.name, *own.spec.aliases} & {*_TAKEN}:
+    if taken := {own.name, *own.spec.aliases} & _TAKEN:
         raise ItlensError(
             f"The finding {finding.name!r} has an option {min(taken)!r}, which is compare's own; rename it."
         )

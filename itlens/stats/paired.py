@@ -37,6 +37,7 @@ PAIRED_COLUMNS = (
 MEASURES = ("n", "base_mean", "tuned_mean", "difference", "ci_low", "ci_high", "effect_size", "p_paired", "p_bh")
 NO_DIFFERENCE = "no difference in any prompt"
 SAME_DIFFERENCE = "the same difference in every prompt: no t-test"
+_SIGNS = 13  # differences, up to which all choices of their signs are counted: 8,192
 _CELLS = 512  # at a time, in the bootstrap: 2,000 draws of them take 8 MB
 
 
@@ -123,9 +124,31 @@ def wilcoxon(d: np.ndarray) -> tuple[float, float]:
     """Return Wilcoxon's signed-rank statistic of differences and its two-sided p; (NaN, 1) when all are 0."""
     if not np.any(np.abs(d) > 1e-12):
         return np.nan, 1.0
+    size = np.abs(d)
+    ties = np.unique(size).size < d.size or not size.all()
+    if ties and d.size <= _SIGNS:
+        return _signed_ranks(d)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _statistic_and_p(stats.wilcoxon(d))
+
+
+def _signed_ranks(d: np.ndarray) -> tuple[float, float]:
+    """Return Wilcoxon's statistic and p by all signs of few differences with ties or zeros.
+
+    scipy does the same from within `stats.wilcoxon`, one choice of signs at a time: a hundred times slower.
+    """
+    ranks = np.zeros(d.size)
+    ranks[d != 0] = stats.rankdata(np.abs(d[d != 0]))
+    tested = stats.permutation_test(
+        (d,),
+        lambda x, axis: ((x > 0) * ranks).sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**_SIGNS,
+    )
+    plus = float(tested.statistic)
+    return min(plus, float(ranks.sum()) - plus), float(tested.pvalue)
 
 
 def welch(

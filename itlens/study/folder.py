@@ -131,10 +131,11 @@ class RunFolder:
                         folder.rmdir()
             raise
 
-    def note(self, study: Study, sentences: Sequence[str]) -> None:
-        """Add notices to the study, on disk too."""
-        study["notices"] = [*study["notices"], *(text for text in sentences if text not in study["notices"])]
-        write_json(self.study_file, study)
+    def note(self, study: Mapping[str, Any], sentences: Sequence[str]) -> Study:
+        """Return the study with more notices, which is then on disk too."""
+        noted = {**study, "notices": list(dict.fromkeys([*study["notices"], *sentences]))}
+        write_json(self.study_file, noted)
+        return noted
 
     def read_study(self) -> Study:
         """Return what was asked. Raises StoreError where there is no study."""
@@ -220,11 +221,11 @@ class SavedResults(Mapping[str, Any]):
         return len(self._units)
 
 
-def take_base(source: str | Path, folder: RunFolder, study: Study) -> list[str]:
-    """Copy what is finished of the same base model in `source` into `folder`; the findings that were taken.
+def take_side(side: str, source: str | Path, folder: RunFolder, study: Study) -> list[str]:
+    """Copy what is finished of the same base (or tuned) model in `source` into `folder`; the findings that were taken.
 
-    A finding is taken where its results of the base depend on the same things in both studies, and where `folder` has
-    nothing of it yet; responses of the base with the first that reads prompts. Raises StoreError where `source` is no
+    A finding is taken where its results of that model depend on the same things in both studies, and where `folder` has
+    nothing of it yet; the model's responses with the first that reads prompts. Raises StoreError where `source` is no
     run folder, or the copies cannot be written.
     """
     other = RunFolder(source)
@@ -232,12 +233,12 @@ def take_base(source: str | Path, folder: RunFolder, study: Study) -> list[str]:
     taken = [
         name
         for name in study["findings"]
-        if name in theirs["findings"] and result_digest(theirs, name, "base") == result_digest(study, name, "base")
+        if name in theirs["findings"] and result_digest(theirs, name, side) == result_digest(study, name, side)
     ]
     for name in taken:
-        _copy(other.path / name / "base", folder.path / name / "base")
+        _copy(other.path / name / side, folder.path / name / side)
     if any(reads_prompts(study, [name]) for name in taken):
-        _copy(other.responses / "base", folder.responses / "base")
+        _copy(other.responses / side, folder.responses / side)
     return taken
 
 

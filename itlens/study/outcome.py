@@ -72,35 +72,43 @@ def report(comparison: Comparison | str | Path) -> Report:
 
 def write_outcome(comparison: Comparison) -> None:
     """Write tables, findings.json and the report into the run folder."""
-    folder = RunFolder(comparison.out)
-    written = {name: _write_tables(folder, name, comparison) for name in comparison.tables}
-    page = page_of(comparison)
-    write_json(folder.findings_file, findings_json(comparison, page, written))
+    for name, paths in table_paths(comparison).items():
+        for table, files in paths.items():
+            for file in files:
+                save(comparison.results[name][table], comparison.out / file)
+    write_page(comparison)
+
+
+def write_page(comparison: Comparison) -> None:
+    """Write findings.json and the report into the run folder."""
+    folder, page = RunFolder(comparison.out), page_of(comparison)
+    write_json(folder.findings_file, findings_json(comparison, page))
     write_text(folder.report, render_page(page))
 
 
-def _write_tables(folder: RunFolder, name: str, comparison: Comparison) -> dict[str, list[str]]:
-    """Write one finding's tables; a name that another finding has taken gets the finding's name in front."""
+def table_paths(comparison: Comparison) -> dict[str, dict[str, list[str]]]:
+    """Return, by finding and table, its files in the run folder.
+
+    A name that another finding has taken gets the finding's name in front.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
     taken: set[str] = set()
-    for other, tables in comparison.results.items():
-        if other == name:
-            break
+    for name, tables in comparison.results.items():
+        found[name] = {}
+        for table, result in tables.items():
+            stem = table if table not in taken else f"{name}-{table}"
+            endings = [".nc"] if not isinstance(result, pd.DataFrame) else [".parquet", ".csv"]
+            if table in findings()[name].large:
+                endings = endings[:1]
+            found[name][table] = [f"{RunFolder(comparison.out).tables.name}/{stem}{ending}" for ending in endings]
         taken |= {*tables}
-    paths: dict[str, list[str]] = {}
-    for table, result in comparison.results[name].items():
-        stem = table if table not in taken else f"{name}-{table}"
-        endings = [".nc"] if not isinstance(result, pd.DataFrame) else [".parquet", ".csv"]
-        if table in findings()[name].large:
-            endings = endings[:1]
-        paths[table] = [f"{folder.tables.name}/{stem}{ending}" for ending in endings]
-        for ending in endings:
-            save(result, folder.tables / f"{stem}{ending}")
-    return paths
+    return found
 
 
-def findings_json(comparison: Comparison, page: Page, written: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def findings_json(comparison: Comparison, page: Page) -> dict[str, Any]:
     """Return what findings.json holds; see the module."""
     models, known = comparison.study["models"], findings()
+    written = table_paths(comparison)
     return {
         "version": VERSION,
         "itlens": comparison.study["versions"].get("itlens", ""),

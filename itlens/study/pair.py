@@ -12,6 +12,7 @@ answers do not differ between the models, while the paper reads each model on it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from itlens.models import load_pair
 from itlens.models.compatibility import Side, compare_sides
 from itlens.progress import reporter
 from itlens.prompts import Prompt
-from itlens.study.comparison import Comparison, compared, open_comparison
-from itlens.study.folder import RunFolder, take_base
-from itlens.study.outcome import topic_of, write_outcome
+from itlens.study.comparison import Comparison, compared
+from itlens.study.folder import RunFolder, take_side
+from itlens.study.outcome import topic_of, write_outcome, write_page
 from itlens.study.prompts import RESPONSES, Responses, StudyPrompts, study_prompts
 from itlens.study.record import load_settings, study_record
 from itlens.study.request import checked_options, chosen_findings, option_records
@@ -51,6 +52,7 @@ def compare(
     prepend_bos: bool | None = None,
     responses: Responses = "own",
     base_from: str | Path | None = None,
+    tuned_from: str | Path | None = None,
     announce: Callable[[Any], None] | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -69,9 +71,9 @@ def compare(
     that length and content of the answers do not differ. format: "raw", "chat" (the tuned tokenizer's template, for
     both models) or a text with {prompt}. prepend_bos: None keeps the tokenizer's own rule.
 
-    base_from: a run folder with the same base model, whose finished results of the base are taken over. announce:
-    called before anything is loaded or sent with what a remote labeller will take, about (a `Cost`); what it raises
-    stops all. seed: of intervals, permutations and random draws.
+    base_from, tuned_from: a run folder with the same base (tuned) model, whose finished results of that model are taken
+    over. announce: called before anything is loaded or sent with what a remote labeller will take, about (a `Cost`);
+    what it raises stops all. seed: of intervals, permutations and random draws.
 
     options: those of the findings (`itlens findings` and docs/command-line.md list them), such as method, levels,
     vocabulary, top_k, components or sample; and of `load_model` (device, dtype, backend, tokenizer, trust_remote_code,
@@ -101,8 +103,9 @@ def compare(
     asked = study_record(models, labels, report, records, read, common, adapter)
     folder = RunFolder(out)
     with folder.opened(asked, None if read is None else read.prompts, resume=resume) as study:
-        if base_from is not None:
-            take_base(base_from, folder, study)
+        for side, source in (("base", base_from), ("tuned", tuned_from)):
+            if source is not None:
+                take_side(side, source, folder, study)
         with reporter(progress) as tell:
             failed = Run(pair, folder, study, chosen, plans, read, tell).all_units()
         if failed and not folder.with_results(list(study["findings"])):
@@ -155,24 +158,24 @@ def _refuse(executor: str, labels: Any, responses: str, numbers: Mapping[str, An
             raise ProbeError(f"{name}={value!r}; expected a whole number of at least {least}.")
 
 
-def compare_own_responses(
-    comparison: Comparison, base: Any, tuned: Any, prompts: Any, *, responses: str = "own", **options: Any
-) -> Comparison:
+def compare_own_responses(comparison: Comparison, base: Any, tuned: Any, prompts: Any, **options: Any) -> Comparison:
     """Compare the findings of `comparison` whose answer depends on whose responses are read, on each model's own.
 
-    The folder is `own-responses` in the run folder. Returns the comparison with a caveat that says what came out there.
-    A finding that reads one model at a time on prompts, and is named first, stands for them: the others build on it.
+    The folder is `own-responses` in the run folder; the side that was read on its own responses before is taken over.
+    Returns the comparison with a caveat that says what came out there. A finding that reads one model at a time on
+    prompts, and is named first, stands for them: the others build on it.
     """
     known = findings()
     names = [name for name in comparison.verdicts if known[name].reads == "prompts" and not known[name].uses]
     if not names:
         return comparison
-    own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, responses="own", **options)
-    folder = RunFolder(comparison.out)
-    study = folder.read_study()
-    folder.note(study, [_note(name, own) for name in names if name in own.verdicts])
-    again = open_comparison(comparison.out)
-    write_outcome(again)
+    options |= {"responses": "own", "base_from": comparison.out, "tuned_from": comparison.out}
+    own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, **options)
+    noted = RunFolder(comparison.out).note(
+        dict(comparison.study), [_note(name, own) for name in names if name in own.verdicts]
+    )
+    again = replace(comparison, study=noted)
+    write_page(again)
     return again
 
 

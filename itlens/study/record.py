@@ -160,13 +160,15 @@ def joined(held: Study, asked: Study) -> Study:
 def result_digest(study: Study, name: str, side: str) -> str:
     """Return what a result file is stamped with: everything that one finding's results of one side depend on.
 
-    Of one model's results only that model counts, so that they can be taken over by another study of the same base;
-    both count for a pair, and where one model reads the other's responses.
+    Of one model's results only that model counts, so that another study of it can take them over; both models count
+    for a pair, and where one reads the other's responses.
     """
     known = findings()
     identity = dict(study["identity"])
-    reading = study["reading"].get("identity", {}) if name in known and known[name].reads != "weights" else {}
-    if side in SIDES and reading.get("responses", "own") == "own":
+    reads = name in known and known[name].reads != "weights"
+    reading = dict(study["reading"].get("identity", {})) if reads else {}
+    if side in SIDES and reading.get("responses", "own") in ("own", side):
+        reading.pop("responses", None)
         identity.pop(f"{'tuned' if side == 'base' else 'base'} model", None)
     content = [identity, reading, study["findings"][name]["identity"]]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

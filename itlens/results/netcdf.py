@@ -1,0 +1,207 @@
+"""Labelled arrays as netCDF 4, put together and taken apart in memory.
+
+netCDF attributes know no lists, booleans or None, and its texts no NUL and no half surrogate pairs: those are written
+as JSON and named in the attribute `itlens_json`; everything else is plain netCDF 4 that any program reads. Reading goes
+through h5py where a file holds no more than `netcdf_bytes` writes: xarray's own way takes six times as long, and a
+study has a file per prompt. A file from elsewhere is looked at first, and left to xarray where it needs more.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from itlens.errors import StoreError
+from itlens.files import is_plain_text
+
+if TYPE_CHECKING:
+    import h5py
+
+_JSON, _KIND = "itlens_json", "itlens_dataarray"
+_JSON_VALUES = "itlens_json_values"
+_UNNAMED = "itlens_unnamed"
+_SMALL = 4096  # bytes; to compress less takes more space than it saves, a file of one prompt 36 kB in place of 20
+_PACKED = 1100  # times that deflate can pack bytes, at the very most (1,032)
+_SLACK = 1 << 20  # bytes that a file may leave to HDF5's fill values
+_NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
+# what HDF5 and netCDF keep for themselves
+_BOOKKEEPING = {"DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
+# attributes by which values are to be read in another way than they stand there
+_CODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned", "units", "calendar", "flag_values"}
+_FILTERS = (1, 2, 3)  # deflate, shuffle, fletcher32
+
+
+def netcdf_bytes(result: xr.Dataset | xr.DataArray) -> bytes:
+    """Return a Dataset or DataArray as a netCDF 4 file."""
+    import h5netcdf  # a third of a second; a program that only reads tables should not wait for it
+
+    if isinstance(result, xr.DataArray):
+        mark = {_KIND: "" if result.name is None else str(result.name)}
+        result = result.to_dataset(name=_UNNAMED if result.name is None else result.name).assign_attrs(mark)
+    ds = xr.Dataset(attrs=_encode_attrs(result.attrs))
+    ds = ds.assign({name: _encode_variable(result[name].variable) for name in result.data_vars})
+    ds = ds.assign_coords({name: _encode_variable(result[name].variable) for name in result.coords})
+    for variable in ds.variables.values():
+        variable.encoding = {"zlib": True, "complevel": 4, "shuffle": True} if _is_packable(variable) else {}
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        ds.dump_to_store(xr.backends.H5NetCDFStore(file))
+    return buffer.getvalue()
+
+
+def read_netcdf(data: bytes) -> xr.Dataset | xr.DataArray:
+    """Return what `netcdf_bytes` wrote, or another program's netCDF 4.
+
+    Raises StoreError for a file that asks for other files, or for more memory than it can hold values.
+    """
+    import h5py
+
+    with h5py.File(io.BytesIO(data), "r") as file:
+        _check_structure(file, len(data))
+        raw = _plain_dataset(file)
+    if raw is None:
+        raw = xr.load_dataset(io.BytesIO(data), engine="h5netcdf")
+    attrs = _decode_attrs(raw.attrs)
+    values = xr.Dataset(attrs=attrs).assign({name: _decode_variable(raw[name].variable) for name in raw.data_vars})
+    ds: xr.Dataset = values.assign_coords({name: _decode_variable(raw[name].variable) for name in raw.coords})
+    if _KIND not in attrs:
+        return ds
+    array: xr.DataArray = ds[attrs[_KIND] or _UNNAMED].rename(attrs[_KIND] or None)
+    return array
+
+
+def _check_structure(group: h5py.Group, size: int) -> None:
+    """Raise StoreError where values are not in the file itself, plain or packed, or are too many to be in it."""
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise StoreError(f"its {name!r} is a link to somewhere else; such files are not read")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _check_structure(item, size)
+        elif isinstance(item, h5py.Dataset):
+            if item.is_virtual or item.external:
+                raise StoreError(f"the values of {name!r} are in other files; such files are not read")
+            if unknown := {*_filters(item)} - {*_FILTERS}:
+                raise StoreError(f"{name!r} is packed by filter {min(unknown)} of HDF5; known is deflate")
+            if item.nbytes > _PACKED * size + _SLACK or (not item.id.get_storage_size() and item.nbytes > _SLACK):
+                raise StoreError(f"{name!r} claims {item.nbytes:,} bytes of values, in a file of {size:,}")
+
+
+def _filters(item: h5py.Dataset) -> list[int]:
+    layout = item.id.get_create_plist()
+    return [layout.get_filter(number)[0] for number in range(layout.get_nfilters())]
+
+
+def _plain_dataset(file: h5py.File) -> xr.Dataset | None:
+    """Return the variables of a file that holds no more than `netcdf_bytes` writes; None where it does."""
+    import h5py
+
+    variables: dict[str, xr.Variable] = {}
+    attrs = _attributes(file)
+    named = str(attrs.pop("coordinates", "")).split()
+    for name, item in file.items():
+        if not isinstance(item, h5py.Dataset) or name.startswith("_nc4_"):
+            return None
+        if item.attrs.get("NAME", b"")[: len(_NO_VARIABLE)] == _NO_VARIABLE:
+            continue
+        own, dims = _attributes(item), _dimensions(file, name, item)
+        kind = own.pop("dtype", None)
+        fill = own.pop("_FillValue", np.nan)
+        if dims is None or own.keys() & _CODED or kind not in (None, "bool") or not _is_nan(fill):
+            return None
+        is_text = h5py.check_string_dtype(item.dtype) is not None
+        if not is_text and item.dtype.kind not in "iufb":
+            return None
+        named += str(own.pop("coordinates", "")).split()
+        values = _texts(item) if is_text else np.asarray(item[()])
+        variables[name] = xr.Variable(dims, values.astype(bool) if kind else values, own)
+    attrs.pop("_NCProperties", None)
+    ds = xr.Dataset(variables, attrs=attrs)
+    return ds.set_coords([name for name in dict.fromkeys(named) if name in variables])
+
+
+def _texts(item: h5py.Dataset) -> np.ndarray:
+    values = np.asarray(item.asstr()[()], dtype=object)
+    return np.array(values.ravel().tolist(), dtype=np.str_).reshape(values.shape)
+
+
+def _dimensions(file: h5py.File, name: str, item: h5py.Dataset) -> tuple[str, ...] | None:
+    if "DIMENSION_LIST" in item.attrs:
+        return tuple(file[scales[0]].name.removeprefix("/") for scales in item.attrs["DIMENSION_LIST"])
+    if item.attrs.get("CLASS") == b"DIMENSION_SCALE":
+        return (name,) if item.ndim == 1 else None
+    return () if item.ndim == 0 else None
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    return {name: _attribute(item.attrs[name]) for name in item.attrs if name not in _BOOKKEEPING}
+
+
+def _attribute(value: Any) -> Any:
+    import h5py
+
+    if isinstance(value, h5py.Empty):
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="surrogateescape")
+    return value[0] if isinstance(value, np.ndarray) and value.shape == (1,) else value
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _is_packable(variable: xr.Variable) -> bool:
+    return variable.ndim > 0 and variable.nbytes > _SMALL and variable.dtype.kind in "iufb"
+
+
+def _encode_variable(variable: xr.Variable) -> xr.Variable:
+    values, attrs = variable.values, _encode_attrs(variable.attrs)
+    if values.dtype.kind not in "UOT":
+        return xr.Variable(variable.dims, values, attrs)
+    texts = values.ravel().tolist()
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("it holds values that are neither numbers nor texts")
+    if not is_plain_text("".join(texts)):
+        texts, attrs = [json.dumps(text) for text in texts], {**attrs, _JSON_VALUES: 1}
+    return xr.Variable(variable.dims, np.array(texts, dtype=np.str_).reshape(values.shape), attrs)
+
+
+def _decode_variable(variable: xr.Variable) -> xr.Variable:
+    attrs = _decode_attrs(variable.attrs)
+    if not attrs.pop(_JSON_VALUES, 0):
+        return xr.Variable(variable.dims, variable.values, attrs)
+    texts = [json.loads(text) for text in variable.values.ravel().tolist()]
+    values = np.empty(len(texts), dtype=object)
+    values[:] = texts
+    # numpy's fixed-width texts lose NULs at their end, pandas' object texts refuse half surrogate pairs
+    if not any(text.endswith("\0") for text in texts):
+        values = values.astype(np.str_)
+    return xr.Variable(variable.dims, values.reshape(variable.shape), attrs)
+
+
+def _encode_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    plain = {str(name): plain_number(value) for name, value in attrs.items()}
+    odd = [k for k, v in plain.items() if not (type(v) in (int, float) or (isinstance(v, str) and is_plain_text(v)))]
+    encoded = {name: json.dumps(value) if name in odd else value for name, value in plain.items()}
+    return {**encoded, _JSON: json.dumps(odd)} if odd else encoded
+
+
+def _decode_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    plain = {str(name): plain_number(value) for name, value in attrs.items()}
+    odd = json.loads(plain.pop(_JSON, "[]"))
+    return {name: json.loads(value) if name in odd else value for name, value in plain.items()}
+
+
+def plain_number(value: Any) -> Any:
+    """Return a value without numpy's types: numbers, and lists of them."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    return [plain_number(item) for item in value] if isinstance(value, (list, tuple)) else value
