@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 
 from itlens import cli
-
-ROOT = Path(__file__).parents[1]
 
 
 class Outcome(NamedTuple):
@@ -51,19 +50,40 @@ class Commands:
         return err.removeprefix("itlens: ").rstrip("\n")
 
 
-def interrupted(ready: Callable[[], bool], *words: object) -> Outcome:
-    """Run a command in a process of its own, and press Ctrl-C when it is `ready`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "itlens.cli", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
-    )
-    deadline = time.monotonic() + 120
-    while not ready() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    return Outcome(process.returncode, out, err)
+def interrupted(ready: Callable[[], bool], *words: object, by: signal.Signals = signal.SIGINT) -> Outcome:
+    """Run a command in a process of its own, and press Ctrl-C (or send another signal) when it is `ready`.
+
+    The process is a fork of this one: a new interpreter takes ten seconds to import what is loaded here already.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        child = os.fork()
+        if not child:
+            _run_and_exit(words, out, err)
+        deadline = time.monotonic() + 120
+        ended = 0
+        while not ready() and not ended and time.monotonic() < deadline:
+            time.sleep(0.002)
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            os.kill(child, by)
+            _, status = os.waitpid(child, 0)
+        return Outcome(os.waitstatus_to_exitcode(status), out.read_text("utf-8"), err.read_text("utf-8"))
+
+
+def _run_and_exit(words: Sequence[object], out: Path, err: Path) -> NoReturn:
+    """What the child does: it never comes back to the tests."""
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.stdout, sys.stderr = out.open("w", encoding="utf-8"), err.open("w", encoding="utf-8")
+        sys.argv = ["itlens", *map(str, words)]
+        cli.main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -10,6 +10,7 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +51,14 @@ def _seeded() -> None:
     np.random.seed(0)
     if "torch" in sys.modules:  # the tests that need no torch should not wait for it
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """The command line, inside the test process."""
+    from tests.commands import Commands
+
+    return Commands(monkeypatch, capsys)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pandas as pd
 import pytest
 
 import itlens
+from itlens import findings as registry
 from itlens.errors import ItlensError
 from itlens.findings import findings
 from itlens.study import Comparison, open_comparison
+from tests.commands import Commands
 from tests.doc_pages import ROOT, blocks
 from tests.study.studies import copied, registered, same_table, small
 from tests.study.toy import Louder
@@ -25,29 +28,48 @@ from tests.study.toy import Louder
 Folders = tuple[Path, Path]
 
 
-@pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a machine where another package has the finding of docs/add-a-finding.md."""
-    package = tmp_path_factory.mktemp("site")
-    code = next(code for _, code, _ in blocks(ROOT / "docs" / "add-a-finding.md", "python"))
-    (package / "othergains.py").write_text(code, encoding="utf-8")
-    meta = package / "othergains-1.0.dist-info"
+def package(folder: Path, name: str, code: str, entry_point: str) -> Path:
+    """Put a package with an entry point of itlens into a folder of packages."""
+    (folder / f"{name}.py").write_text(code, encoding="utf-8")
+    meta = folder / f"{name}-1.0.dist-info"
     meta.mkdir()
-    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: othergains\nVersion: 1.0\n")
-    (meta / "entry_points.txt").write_text("[itlens.findings]\ngains = othergains:Gains\n")
-    path = os.pathsep.join([str(package), str(ROOT)])
-    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "160"}
+    (meta / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text(f"[itlens.findings]\n{entry_point}\n")
+    return folder
 
 
-def run(environment: Mapping[str, str], *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "itlens.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=dict(environment), timeout=300)
+@contextmanager
+def fresh_entry_points() -> Iterator[None]:
+    """Entry points are looked for again, before and after."""
+    registry._installed.cache_clear()
+    try:
+        yield
+    finally:
+        registry._installed.cache_clear()
 
 
-def test_an_entry_point_is_enough(outside: dict[str, str], pair_folders: Folders, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages, of which one has the finding of docs/add-a-finding.md."""
+    code = next(code for _, code, _ in blocks(ROOT / "docs" / "add-a-finding.md", "python"))
+    return package(tmp_path_factory.mktemp("site"), "othergains", code, "gains = othergains:Gains")
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """That package, installed for one test."""
+    monkeypatch.syspath_prepend(str(site))
+    with fresh_entry_points():
+        yield
+
+
+def test_an_entry_point_is_enough(site: Path, pair_folders: Folders, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    asked = ("compare", *pair_folders, "--probes", "gains", "--power", 1, "--out", out)
-    done = run(outside, *asked)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]), "COLUMNS": "160"}
+    command = [sys.executable, "-m", "itlens.cli", "compare", *pair_folders, "--probes", "gains", "--power", "1"]
+    done = subprocess.run(
+        [*command, "--out", out], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     content = json.loads((out / "findings.json").read_text(encoding="utf-8"))["findings"]["gains"]
     assert content["verdict"]["sentence"] in " ".join(done.stdout.split())
@@ -55,18 +77,25 @@ def test_an_entry_point_is_enough(outside: dict[str, str], pair_folders: Folders
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Are the gains before attention larger after tuning?" in page
     assert "Layers are no random sample" in page
+
+
+def test_a_finding_by_entry_point_is_resumed_refused_and_listed(
+    installed: None, commands: Commands, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    out = tmp_path / "run"
+    asked = ("compare", *pair_folders, "--probes", "gains", "--out", out)
+    assert commands.run(*asked, "--power", 1).code == 0
     times = {path: path.stat().st_mtime_ns for path in out.glob("gains/*/*")}
     assert len(times) == 4
-    assert run(outside, *asked).returncode == 0
+    assert commands.run(*asked, "--power", 1).code == 0
     assert {path: path.stat().st_mtime_ns for path in out.glob("gains/*/*")} == times
-    refused = run(outside, "compare", *pair_folders, "--probes", "gains", "--power", 3, "--out", out)
-    assert refused.returncode == 2
-    assert "power: 1.0 there, 3.0 here" in refused.stderr
-    low = run(outside, "compare", *pair_folders, "--probes", "gains", "--power", 0, "--out", tmp_path / "other")
-    assert low.returncode == 2
-    assert "Traceback" not in low.stderr
-    assert "--power" in run(outside, "compare", "--help").stdout
-    assert "gains" in run(outside, "findings").stdout
+    assert "power: 1.0 there, 3.0 here" in commands.refused(*asked, "--power", 3)
+    low = commands.run("compare", *pair_folders, "--probes", "gains", "--power", 0, "--out", tmp_path / "other")
+    assert low.code == 2
+    assert "--power" in low.err
+    assert "--power" in commands.run("compare", "--help").out
+    assert "gains" in commands.run("findings").out
 
 
 def test_a_run_of_a_finding_that_is_not_installed_says_so(
@@ -173,17 +202,14 @@ def test_rules_of_registering(finding: Any, named: str) -> None:
     assert list(findings()) == before
 
 
-def test_an_entry_point_that_cannot_be_loaded_is_one_sentence(outside: dict[str, str], tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    meta = site / "bad-1.0.dist-info"
-    meta.mkdir(parents=True)
-    (site / "badgain.py").write_text("raise RuntimeError('no')\n")
-    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
-    (meta / "entry_points.txt").write_text("[itlens.findings]\nbad = badgain:Bad\n")
-    done = run({**outside, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}, "findings")
-    assert done.returncode == 2
-    assert "The finding 'bad' (badgain:Bad) cannot be loaded: RuntimeError: no" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_entry_point_that_cannot_be_loaded_is_one_sentence(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path, "badgain", "raise RuntimeError('no')\n", "bad = badgain:Bad")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with fresh_entry_points():
+        said = commands.refused("findings")
+    assert "The finding 'bad' (badgain:Bad) cannot be loaded: RuntimeError: no" in said
 
 
 def test_tables_of_the_same_name_are_both_written(pair_folders: Folders, tmp_path: Path) -> None:

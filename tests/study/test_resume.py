@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from itlens.prompts import save_prompts
 from itlens.results.store import load, save
 from itlens.study import Comparison, open_comparison
 from itlens.study.folder import RunFolder
+from tests.commands import interrupted
 from tests.study.studies import (
     NEW_TOKENS,
     WORDS,
@@ -186,17 +186,8 @@ def test_a_killed_run_goes_on_to_identical_results(
     words.write_text("\n".join(listed), encoding="utf-8")
     options = ["--prompts", prompts, "--max-new-tokens", NEW_TOKENS, "--seed", 3, "--probes", name, "--out", out]
     options += ["--vocabulary", words, "--components", 8, "--resamples", 50]
-    command = [sys.executable, "-m", "itlens.cli", "compare", *pair_folders, *options]
-    quietly: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(list(map(str, command)), env=os.environ | {"PYTHONPATH": str(ROOT)}, **quietly)
-    try:
-        deadline = time.monotonic() + 120
-        while len(units(out, name)) < least and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+    ended = interrupted(lambda: len(units(out, name)) >= least, "compare", *pair_folders, *options, by=signal.SIGKILL)
+    assert ended.code == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in unit_files(out, name)}
     assert least <= len(kept) < len(unit_files(runs[name].out, name))
     asked: dict[str, Any] = {"prompts": prompts, "max_new_tokens": NEW_TOKENS, "seed": 3, "probes": name}
