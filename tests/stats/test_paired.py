@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -109,3 +111,14 @@ def test_degenerate_samples():
     assert np.isfinite(welch(np.ones(3), BASE)).all()
     assert np.isnan(cohen_dz(np.ones(3))) and cohen_dz(np.zeros(3)) == 0 and np.isnan(cohen_dz(np.zeros(0)))
     assert np.isnan(paired_t(np.zeros(0), np.zeros(0))).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9, 13, 14])
+def test_wilcoxon_with_ties_and_zeros_is_scipys(n: int) -> None:
+    rng = np.random.default_rng(n)
+    d = rng.integers(-2, 3, n).astype(float)
+    d[0] = 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = stats.wilcoxon(d)
+    assert wilcoxon(d) == (expected.statistic, expected.pvalue)

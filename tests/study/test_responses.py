@@ -14,7 +14,9 @@ from itlens.errors import PromptError, StoreError
 from itlens.findings import findings
 from itlens.hooked import response as response_module
 from itlens.study import Comparison, open_comparison
+from itlens.study import pair as pair_module
 from itlens.study import responses as study_responses
+from itlens.study.pair import OWN_RESPONSES, compare_own_responses
 from tests.study.studies import NEW_TOKENS, Counted, copied, same_results, six_prompts, small
 
 Folders = tuple[Path, Path]
@@ -105,6 +107,31 @@ def test_own_responses_of_both_models_are_written_once(
     assert written.calls == [(side, prompt.text) for side in SIDES for prompt in prompts]
     read_on(pair_folders, tmp_path / "run", "own", probes=probes, prompts=prompts, threshold=5)
     assert len(written.calls) == 6
+
+
+def test_beside_responses_held_equal_own_ones_cost_one_model(
+    held: Comparison, finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer was read on its own responses before; the tables of the study are not compared again."""
+    out = copied(held, tmp_path / "run")
+    run = open_comparison(out)
+    compare_tables, compared = pair_module.compared, []
+    monkeypatch.setattr(
+        pair_module, "compared", lambda folder, *rest: compared.append(folder.path) or compare_tables(folder, *rest)
+    )
+    counted = Counted(monkeypatch)
+    options = {name: value for name, value in small().items() if name != "prompts"}
+    found = compare_own_responses(run, *pair_folders, six_prompts(), **options)
+    reader = "base" if writer_of(held) == "tuned" else "tuned"
+    assert {side for _, side, _ in counted.units} == {reader}
+    assert counted.loaded == [pair_folders[reader == "tuned"].name]
+    assert compared == [out / OWN_RESPONSES]
+    own = open_comparison(out / OWN_RESPONSES)
+    same_results(own, finished)
+    (said,) = [note for note in found.notes if note.startswith("On each model's own responses")]
+    assert own.verdicts["attribution"].sentence in said
+    assert said in open_comparison(out).notes
+    assert said in json.loads((out / "findings.json").read_text(encoding="utf-8"))["notes"]
 
 
 @pytest.mark.parametrize("writer", SIDES)
