@@ -29,6 +29,7 @@ _HOME = {
     "load_prompts": "itlens.prompts",
     "format_prompts": "itlens.prompts",
     "attribute": "itlens.hooked.attribution",
+    "attention_patterns": "itlens.hooked.patterns",
     "activations": "itlens.findings.activation.probe",
     "qk_word_pairs": "itlens.findings.attention.probe",
     "qk_energy": "itlens.findings.attention.probe",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from itlens.findings.options import option
     from itlens.findings.patching.probe import patch
     from itlens.hooked.attribution import attribute
+    from itlens.hooked.patterns import attention_patterns
     from itlens.models import ModelPair, load_model, load_pair
     from itlens.planted import selftest
     from itlens.prompts import Prompt, format_prompts, load_prompts

@@ -3,9 +3,9 @@ first use.
 
 Figures (plotly.graph_objects.Figure): `scores`, `groups`, `profile`, `sensitivity`, `heatmap` of attribution, `heads`,
 `verbs` of attention, `angles`, `shares` of concepts, `activations`, `shift`, `patching`, `estimates` of models that
-run, `faithfulness`, `effects`, `series`, `selftest`. Panels (offline HTML): `tokens`, `token_pair`, `word_pairs`,
-`concepts`. Blocks of a finding's section: `card`, `figure`, `table`, `text`, and `Column`. The page of a comparison:
-`report`.
+run, `faithfulness`, `effects`, `series`, `selftest`. Panels (offline HTML): `attention`, `tokens`, `token_pair`,
+`word_pairs`, `concepts`. Blocks of a finding's section: `card`, `figure`, `table`, `text`, and `Column`. The page of a
+comparison: `report`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from itlens.lazy import lazy_names
 
 _HOME = {
+    "attention": "itlens.findings.activation.view_patterns",
+    "AttentionView": "itlens.findings.activation.view_patterns",
     "activations": "itlens.findings.activation.view:activations_figure",
     "shift": "itlens.findings.activation.view_shift",
     "heads": "itlens.findings.attention.view",
@@ -50,6 +52,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AttentionView",
     "Column",
     "ConceptCards",
     "PairTable",
@@ -57,6 +60,7 @@ __all__ = [
     "TokenView",
     "activations",
     "angles",
+    "attention",
     "card",
     "card_layers",
     "concepts",
@@ -89,6 +93,7 @@ __getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 if TYPE_CHECKING:
     from itlens.findings.activation.view import activations_figure as activations
+    from itlens.findings.activation.view_patterns import AttentionView, attention
     from itlens.findings.activation.view_shift import shift
     from itlens.findings.attention.view import heads
     from itlens.findings.attention.view_pairs import PairTable

@@ -59,11 +59,11 @@ LIGHT += tuple(f"study.{name}" for name in ("comparison", "folder", "outcome", "
 LIGHT += tuple(f"study.{name}" for name in ("templates", "several", "several_outcome", "numbers", "view"))
 FINDINGS = sorted(path.name for path in (PACKAGE / "findings").iterdir() if (path / "finding.py").exists())
 # The commands on one model are each about one probe, and name it by its module.
-PROBE_COMMANDS = ("cli.attribute", "cli.words", "cli.concepts")
+PROBE_COMMANDS = ("cli.attribute", "cli.attend", "cli.words", "cli.concepts")
 # Where another package's code is run, and whatever it raises becomes one sentence.
 GUARDS = ("findings", "study.comparison", "study.outcome", "study.run")
 # Short, and a thought of their own all the same.
-SLIVERS = ("cli.__main__", "cli.inspect", "errors", "lazy", "models.hooked_model")
+SLIVERS = ("cli.__main__", "cli.attend", "cli.inspect", "errors", "lazy", "models.hooked_model")
 SLIVERS += ("models.quiet", "report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))

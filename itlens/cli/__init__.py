@@ -1,4 +1,4 @@
-"""The command line: `itlens demo | compare | report | findings | attribute | words | concepts | inspect |
+"""The command line: `itlens demo | compare | report | findings | attribute | attend | words | concepts | inspect |
 selftest`.
 
 Exit codes: 0 done; 2 wrong input, with one sentence on standard error; 130 interrupted, with everything finished kept.
@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from itlens.cli.attend import attend_command
 from itlens.cli.attribute import attribute_command
 from itlens.cli.compare import compare_command, demo_command, findings_command, report_command, with_finding_options
 from itlens.cli.concepts import concepts_command
@@ -38,7 +39,7 @@ def application() -> typer.Typer:
     )
     commands = (
         *(demo_command, with_finding_options(compare_command), report_command, findings_command),
-        *(attribute_command, words_command, concepts_command, inspect_command, selftest_command),
+        *(attribute_command, attend_command, words_command, concepts_command, inspect_command, selftest_command),
     )
     for command in commands:
         app.command(command.__name__.removesuffix("_command"))(command)

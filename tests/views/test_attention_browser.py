@@ -1,0 +1,83 @@
+"""The attention view in a browser: what is drawn, pointed at, pinned and pressed, and that token texts do not run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from itlens import views
+from tests.browser import Page
+from tests.views.factory import HOSTILE
+
+WORDS = ["<s>", "The", " cat", *HOSTILE[:3]]
+
+
+def patterns() -> xr.Dataset:
+    """Base: all attention on the first token. Tuned: the same, but head 1 looks at itself."""
+    size = len(WORDS)
+    values = np.zeros((2, 1, 3, size, size), dtype=np.float32)
+    values[..., 0] = 1
+    values[1, 0, 1] = np.eye(size)
+    coords = {"model": ["base", "tuned"], "layer": [4], "head": [0, 1, 2], "token": ("query", WORDS)}
+    return xr.Dataset({"pattern": (("model", "layer", "head", "query", "key"), values)}, coords=coords)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("attention") / "page.html"
+    path.write_text(views.attention(patterns(), layer=4).html, encoding="utf-8")
+    return path
+
+
+def pressed(page: Page, selector: str) -> list[str]:
+    buttons = f"[...document.querySelectorAll('{selector}')].filter(b => b.ariaPressed === 'true')"
+    return list(page.run(f"{buttons}.map(b => b.textContent)"))
+
+
+def test_it_is_drawn_silent_and_offline(browser: Page, written: Path) -> None:
+    browser.open(written)
+    assert browser.run("document.querySelector('.map').width") > 100
+    assert pressed(browser, ".head") == ["L4H1"], "the head that differs"
+    assert pressed(browser, "[data-side]") == ["difference"]
+    assert browser.run("document.querySelectorAll('.rows span').length") == len(WORDS)
+    assert browser.run("document.querySelectorAll('.itlens-attention script, .itlens-attention img').length") == 0
+    assert browser.requests() == [written.resolve().as_uri()]
+    assert browser.complaints() == []
+
+
+def test_tokens_are_pinned_by_click_and_key(browser: Page, written: Path) -> None:
+    browser.open(written)
+    browser.run("document.querySelectorAll('.t')[2].click()")
+    said = browser.run("document.querySelector('.readout').textContent")
+    assert said == (
+        "Head 1: “ cat” (token 3) looks most at “<s>” −100 points (base 100 %, tuned 0 %), "
+        "“ cat” +100 points (base 0 %, tuned 100 %)."
+    )
+    assert len(pressed(browser, ".t")) == 1
+    browser.run("document.querySelector('[data-side=tuned]').click()")
+    assert "looks most at “ cat” 100 %." in browser.run("document.querySelector('.readout').textContent")
+    browser.run("document.querySelector('[data-direction=to]').click()")
+    assert "is looked at most by “ cat” 100 %." in browser.run("document.querySelector('.readout').textContent")
+    enter = json.dumps({"key": "Enter", "bubbles": True})
+    browser.run(f"document.querySelectorAll('.t')[2].dispatchEvent(new KeyboardEvent('keydown', {enter}))")
+    assert pressed(browser, ".t") == []
+
+
+def test_heads_change_and_arrow_keys_move_in_the_map(browser: Page, written: Path) -> None:
+    browser.open(written)
+    browser.run("document.querySelectorAll('.head')[0].click()")
+    assert pressed(browser, ".head") == ["L4H0"]
+    up = json.dumps({"key": "ArrowUp", "bubbles": True})
+    browser.run(f"document.querySelector('.map').dispatchEvent(new KeyboardEvent('keydown', {up}))")
+    said = browser.run("document.querySelector('.readout').textContent")
+    assert said.startswith("Head 0: ")
+    assert said.endswith("looks at “<s>” (token 1): +0 points (base 100 %, tuned 100 %).")
+
+
+def test_a_narrow_page_does_not_run_off(browser: Page, written: Path) -> None:
+    browser.open(written, width=420)
+    assert browser.run("document.documentElement.scrollWidth") <= 420
