@@ -13,31 +13,37 @@ from typing import Any
 import torch
 
 from itlens.errors import ModelError
-from itlens.models.locate import Place, first_line, locate, locate_adapter
+from itlens.foreign import foreign
+from itlens.models.configuration import repaired_config
+from itlens.models.gguf_header import read_header
+from itlens.models.gguf_settings import refuse_other_angles, stop_tokens
+from itlens.models.given import refuse_unreadable
+from itlens.models.locate import Place, locate_adapter, locate_tokenizer
 from itlens.models.quiet import quiet
 
 
 def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
     """Return the Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    try:
-        with quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                place.folder,
-                config=config,
-                gguf_file=place.gguf,
-                dtype=dtype,
-                attn_implementation="eager",
-                trust_remote_code=trust_remote_code,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, ImportError, SafetensorError) as error:
-        raise ModelError(f"The weights of {place.name} cannot be loaded: {first_line(error)}") from error
+    with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), quiet():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place.folder,
+            config=config,
+            gguf_file=place.gguf,
+            dtype=dtype,
+            attn_implementation="eager",
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     model, info = loaded
     _refuse_missing(place, info)
+    refuse_unreadable(model, place.name)
+    if place.gguf is not None:
+        header = read_header(place)
+        refuse_other_angles(model, header, place.name)
+        model.generation_config.eos_token_id = stop_tokens(header) or model.generation_config.eos_token_id
     return model
 
 
@@ -78,30 +84,24 @@ def merged(model: Any, adapter: str, name: str) -> Any:
         raise ModelError(
             f'Loading the adapter {adapter} needs the peft package: pip install "itlens[peft]".'
         ) from error
-    from safetensors import SafetensorError
-
     found = locate_adapter(adapter)
-    try:
-        with quiet():
-            return PeftModel.from_pretrained(model, str(found.folder)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        raise ModelError(f"The adapter {adapter} does not fit {name}: {first_line(error)}") from error
+    with foreign(ModelError, f"The adapter {adapter} does not fit {name}"), quiet():
+        return PeftModel.from_pretrained(model, str(found.folder)).merge_and_unload()
 
 
 def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
     """Return the tokenizer that lies next to a checkpoint's weights. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(
-                place.folder, gguf_file=place.gguf, trust_remote_code=trust_remote_code, local_files_only=True
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise ModelError(
-            f"No tokenizer can be loaded from {place.name}; pass tokenizer= (a tokenizer, or a folder or hub id that "
-            f"has one). transformers says: {first_line(error)}"
-        ) from error
+    remedy = "To load the model with another one, pass tokenizer= (a tokenizer, or a folder or hub id that has one)."
+    with foreign(ModelError, f"No tokenizer can be loaded from {place.name}", remedy), quiet():
+        return AutoTokenizer.from_pretrained(
+            place.folder,
+            config=repaired_config(place),
+            gguf_file=place.gguf,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+        )
 
 
 def resolve_tokenizer(tokenizer: Any, place: Place | None, *, trust_remote_code: bool = False) -> Any:
@@ -112,7 +112,7 @@ def resolve_tokenizer(tokenizer: Any, place: Place | None, *, trust_remote_code:
     if tokenizer is False:
         return None
     if isinstance(tokenizer, (str, Path)):
-        return load_tokenizer(locate(tokenizer), trust_remote_code=trust_remote_code)
+        return load_tokenizer(locate_tokenizer(tokenizer), trust_remote_code=trust_remote_code)
     if tokenizer is None:
         return load_tokenizer(place, trust_remote_code=trust_remote_code) if place is not None else None
     return tokenizer

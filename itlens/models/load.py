@@ -19,7 +19,8 @@ from itlens.errors import ModelError
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name, refuse_unsupported, to_bridge, to_hooked, to_official
 from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
-from itlens.models.checkpoint import load_checkpoint, merged, ready, resolve_tokenizer
+from itlens.models.checkpoint import load_checkpoint, merged, ready, refuse_not_finite, resolve_tokenizer
+from itlens.models.given import evaluated, refuse_unreadable
 from itlens.models.hooked_model import HookedModel
 from itlens.models.locate import local_path, locate, read_config
 from itlens.models.memory import give_back, trim
@@ -118,19 +119,23 @@ def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -
             "HookedTransformer or a TransformerBridge (merge a PEFT model first: merge_and_unload())."
         )
     source = replace(source, name=model.config._name_or_path or type(model).__name__)
+    refuse_unreadable(model, source.name)
     if source.adapter is not None:
         model = merged(copy.deepcopy(model), source.adapter, source.name)  # merging writes into the weights
-    model = ready(model, source.device, source.name)
+    refuse_not_finite(model, source.name)
     source = replace(source, revision=object_fingerprint(model), tokenizer=resolve_tokenizer(tokenizer, None))
+    if source.backend == "bridge":  # takes the model over
+        return _converted(ready(model, source.device, source.name), source, check, None, share=False)
     return _converted(model, source, check, None, share=False)
 
 
 def _converted(model: Any, source: ModelSource, check: bool, official: str | None, *, share: bool) -> Any:
     """Convert a Hugging Face model and compare; `share` says that its tensors may be taken over."""
     architecture, dtype = architecture_of(model.config), DTYPES[source.dtype]
-    context = min(64, config_facts(model.config)["context"] or 64)
-    ids = check_ids(source.tokenizer, model.config.vocab_size, context) if check else []
-    reference = reference_logits(model, ids) if check else None
+    facts = config_facts(model.config)
+    ids = check_ids(source.tokenizer, facts["vocabulary"], min(64, facts["context"] or 64)) if check else []
+    with evaluated(model):
+        reference = reference_logits(model, ids) if check else None
     source = replace(source, architecture=architecture, parameters=int(model.num_parameters()), stop=_stop_ids(model))
     how = {"dtype": dtype, "device": source.device, "tokenizer": source.tokenizer}
     if source.backend == "bridge":
