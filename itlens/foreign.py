@@ -55,8 +55,7 @@ def reason(error: BaseException) -> str:
         text = f"{text} {line}"
     if not text or isinstance(error, _NUMBERLESS):
         text = f"{type(error).__name__} {text}".strip()
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-    return text.rstrip(".:, ") if not text.endswith("...") else text
+    return text.rstrip(".:, ") if len(text) <= _LONGEST else f"{text[:_LONGEST]} [...]"
 
 
 def read_settings(path: Path, kind: type[ItlensError], what: str) -> dict[str, Any]:

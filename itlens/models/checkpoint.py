@@ -20,6 +20,7 @@ from itlens.models.gguf_settings import refuse_other_angles, stop_tokens
 from itlens.models.given import refuse_unreadable
 from itlens.models.locate import Place, locate_adapter, locate_tokenizer
 from itlens.models.quiet import quiet
+from itlens.models.tokenizer_file import as_its_file_says
 
 
 def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
@@ -95,13 +96,14 @@ def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
 
     remedy = "To load the model with another one, pass tokenizer= (a tokenizer, or a folder or hub id that has one)."
     with foreign(ModelError, f"No tokenizer can be loaded from {place.name}", remedy), quiet():
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             place.folder,
             config=repaired_config(place),
             gguf_file=place.gguf,
             trust_remote_code=trust_remote_code,
             local_files_only=True,
         )
+    return as_its_file_says(tokenizer, place)
 
 
 def resolve_tokenizer(tokenizer: Any, place: Place | None, *, trust_remote_code: bool = False) -> Any:

@@ -79,7 +79,7 @@ def _refuse_sizes(settings: dict[str, Any], place: Place) -> None:
         size = settings.get(name)
         if isinstance(size, (int, float)) and not 1 <= size <= most:
             raise ModelError(
-                f"The config of {place.name} says {name} = {size}, of which no model can be made; expected 1 to {most:,}."
+                f"The config of {place.name} says {name} = {size}, and no model has that; expected 1 to {most:,}."
             )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from itlens.errors import ModelError
+from itlens.foreign import foreign
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name
 from itlens.models.checkpoint import resolve_tokenizer
@@ -46,7 +48,7 @@ def describe_model(
         "name": str(name_or_path),
         "revision": place_fingerprint(place, adapter),
         **config_facts(config),
-        "parameters": _parameters(config, trust_remote_code),
+        "parameters": _parameters(config, str(name_or_path), trust_remote_code),
         **_tokens(own),
         "backend": backend,
         "conversion": conversion_of(config, backend),
@@ -76,10 +78,11 @@ def conversion_of(config: Any, backend: str) -> str:
     return "itlens" if architecture_of(config) in BUILDERS else "transformer_lens"
 
 
-def _parameters(config: Any, trust_remote_code: bool) -> int:
+def _parameters(config: Any, name: str, trust_remote_code: bool) -> int:
     from transformers import AutoModelForCausalLM
 
-    with quiet(), torch.device("meta"):  # shapes without memory
+    what = f"No model can be made from the config of {name}"
+    with foreign(ModelError, what), quiet(), torch.device("meta"):  # shapes without memory
         return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).num_parameters())
 
 

@@ -133,26 +133,33 @@ def _llama3(header: GgufHeader, name: str) -> dict[str, Any] | None:
     x = _base(header, len(factors)) / (2 * math.pi)
     s = (1 / factors - 1 / largest) / (1 - 1 / largest)
     inner = np.flatnonzero((s > 1e-4) & (s < 1 - 1e-4))
-    lines = [(1.0, 4.0, round(float((1 + 3 * s[i]) / x[i]))) for i in inner[:1]]
+    # lines as (slope, offset): s = slope * x - offset, offset = low / (high - low)
+    lines = [((s[i] + 1 / 3) / x[i], 1 / 3) for i in inner[:1]]
     if len(inner) > 1:
-        first, last = inner[0], inner[-1]
-        slope = (s[last] - s[first]) / (x[last] - x[first])
-        low = slope * x[first] - s[first]  # low / (high - low)
-        lines.append((1.0, float(1 + 1 / low), round(float(slope / low))) if low > 0 else (0.0, 1.0, round(slope)))
-    for low, high, original in lines:
-        ramp = np.clip((original * x - low) / (high - low), 0, 1)
-        if np.allclose(ramp + (1 - ramp) / largest, 1 / factors, rtol=_CLOSE, atol=0):
+        i, j = inner[0], inner[-1]
+        slope = (s[j] - s[i]) / (x[j] - x[i])
+        lines.append((slope, slope * x[i] - s[i]))
+    for slope, offset in lines:
+        if offset > 0 and np.allclose(1 / factors, _llama3_ramp(slope * x - offset, largest), rtol=_CLOSE, atol=0):
+            original = max(1, round(float(slope / offset)))  # with low = 1; the rest of the rounding goes into low
+            low = float(original * offset / slope)
+            low = 1.0 if math.isclose(low, 1.0, rel_tol=_CLOSE) else low
             return {
                 "rope_type": "llama3",
                 "factor": round(largest, 6),
                 "low_freq_factor": low,
-                "high_freq_factor": high,
+                "high_freq_factor": round(low + low / float(offset), 6),
                 "original_max_position_embeddings": original,
             }
     raise ModelError(
         f"The .gguf file {name} scales each rotary frequency by its own factor ({_FACTORS}), and not as Llama 3 does; "
         "load the safetensors folder of this model."
     )
+
+
+def _llama3_ramp(smooth: np.ndarray, factor: float) -> np.ndarray:
+    part = np.clip(smooth, 0, 1)
+    return part + (1 - part) / factor
 
 
 def refuse_other_angles(model: Any, header: GgufHeader, name: str) -> None:

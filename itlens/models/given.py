@@ -41,7 +41,9 @@ def _quantised(model: Any) -> str:
         return ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
     if not getattr(model, "is_quantized", False):
         return ""
-    return str(getattr(model, "quantization_method", None) or "by its configuration")
+    method = getattr(model, "quantization_method", None)
+    name = str(getattr(method, "value", method) or "by its configuration")
+    return "" if name == "gguf" else name  # transformers says so of .gguf files that it has made plain numbers of
 
 
 @contextmanager
