@@ -14,9 +14,10 @@ import torch
 
 from itlens.errors import ModelError
 from itlens.foreign import foreign
+from itlens.models.architectures import BUILDERS, architecture_of
 from itlens.models.configuration import repaired_config
 from itlens.models.gguf_header import read_header
-from itlens.models.gguf_settings import refuse_other_angles, stop_tokens
+from itlens.models.gguf_settings import refuse_other_angles, refuse_unread_tensors, stop_tokens
 from itlens.models.given import refuse_unreadable
 from itlens.models.locate import Place, locate_adapter, locate_tokenizer
 from itlens.models.quiet import quiet
@@ -43,6 +44,8 @@ def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remo
     refuse_unreadable(model, place.name)
     if place.gguf is not None:
         header = read_header(place)
+        if architecture_of(config) in BUILDERS:  # of others transformers joins and splits tensors
+            refuse_unread_tensors(model, header, place.name)
         refuse_other_angles(model, header, place.name)
         model.generation_config.eos_token_id = stop_tokens(header) or model.generation_config.eos_token_id
     return model

@@ -149,7 +149,7 @@ def _habits(base: Side, tuned: Side) -> list[str]:
         header = unannounced_turn(side.tokenizer)
         if header:
             notices.append(
-                f"the chat template of the {side.which} model writes no generation prompt: with the template, the model "
+                f"the chat template of the {side.which} model writes no generation prompt: with it, the model "
                 f"has to write the assistant header {header!r} itself"
             )
     fronts = [side.tokenizer.convert_ids_to_tokens(front_tokens(side.tokenizer)) for side in (base, tuned)]

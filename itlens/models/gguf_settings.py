@@ -5,7 +5,8 @@ loads, passes every comparison with Hugging Face, and computes something else th
 
 1. the config gets the rotary scaling of the file's metadata, and Llama 3's factors from the tensor `rope_freqs`;
 2. the config's shape is compared with the metadata;
-3. the loaded model's angles are compared with those that llama.cpp computes from the metadata (ggml's `rope_yarn`).
+3. a tensor that has no place in the model is refused;
+4. the loaded model's angles are compared with those that llama.cpp computes from the metadata (ggml's `rope_yarn`).
 
 What cannot be expressed is refused.
 """
@@ -18,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from itlens.errors import ModelError
+from itlens.foreign import foreign
 from itlens.models.gguf_header import GgufHeader
 
 _FACTORS = "rope_freqs.weight"
 _LONG = ("rope_factors_long.weight", "rope_factors_short.weight")
-_KNOWN = ("type", "factor", "original_context_length", "finetuned", "attn_factor")
-_KNOWN += ("yarn_beta_fast", "yarn_beta_slow", "yarn_attn_factor", "yarn_ext_factor")
+_YARN = ("yarn_beta_fast", "yarn_beta_slow", "yarn_attn_factor", "yarn_ext_factor")
+_KNOWN = ("type", "factor", "original_context_length", "finetuned", "attn_factor", *_YARN)
 _CLOSE = 1e-4  # relative difference of angles
 # metadata -> the names under which a config has it
 _SHAPE = {
@@ -198,6 +200,22 @@ def _angles(header: GgufHeader, count: int) -> tuple[np.ndarray, float]:
     low, high = max(0, math.floor(low)), min(2 * count - 1, math.ceil(high))
     ramp = 1 - np.clip((np.arange(count) - low) / max(0.001, high - low), 0, 1)
     return frequencies / factor * (1 - ramp) + frequencies * ramp, _attention_factor(header)
+
+
+def refuse_unread_tensors(model: Any, header: GgufHeader, name: str) -> None:
+    """Raise ModelError for tensors that have no place in the model: transformers leaves them out without a word."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    with foreign(ModelError, f"The tensors of {name} cannot be compared with the model"):
+        processor = reader.TENSOR_PROCESSORS.get(header.values.get("general.architecture"), reader.TensorProcessor)
+        read = set(reader.get_gguf_hf_weights_map(model, processor(config={})))
+    unread = sorted(set(header.tensors) - read - {_FACTORS, "output.weight"})  # the last is the embedding where tied
+    if unread:
+        names = ", ".join(unread[:3]) + (" ..." if len(unread) > 3 else "")
+        raise ModelError(
+            f"{len(unread)} tensors of {name} have no place in the model that its metadata describe ({names}), and "
+            "would be left out; load the safetensors folder of this model."
+        )
 
 
 def stop_tokens(header: GgufHeader) -> list[int]:

@@ -57,8 +57,8 @@ def _refuse_own_code(name: str) -> None:
     strange = [kind for kind in kinds if kind.partition(".")[0] != "sentence_transformers"]
     if strange:
         raise StoreError(
-            f"{name!r} asks for code of its own ({strange[0]} in modules.json), which is not run; expected the modules of "
-            "sentence-transformers."
+            f"{name!r} asks for code of its own ({strange[0]} in modules.json), which is not run; expected the modules "
+            "of sentence-transformers."
         )
 
 

@@ -81,7 +81,7 @@ def test_json_nested_without_end(folder: Path, file: str) -> None:
 def test_pickled_weights_are_not_run(folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "run").encode() + b"'\ntR.")
-    with pytest.raises(ModelError, match="weights of .* cannot be loaded") as error:
+    with pytest.raises(ModelError, match=r"weights of .* cannot be loaded") as error:
         load_model(folder)
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
@@ -106,7 +106,7 @@ def test_an_index_names_files_beside_it(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder.parent / "elsewhere.safetensors")
     for content in ({"weight_map": {"a": "../elsewhere.safetensors"}}, {"weight_map": []}, {}):
         (folder / "model.safetensors.index.json").write_text(json.dumps(content))
-        with pytest.raises(ModelError, match="index of weights .* has no weight_map"):
+        with pytest.raises(ModelError, match=r"index of weights .* has no weight_map"):
             refuse_broken_files(locate(folder))
 
 
@@ -124,7 +124,7 @@ def test_precision_in_which_the_model_itself_overflows(folder: Path) -> None:
             tensors[name] *= 3e4
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_model(folder).cfg.n_layers == 2
-    with pytest.raises(ModelError, match="Hugging Face's own .* NaN or infinity in float16"):
+    with pytest.raises(ModelError, match=r"Hugging Face's own .* NaN or infinity in float16"):
         load_model(folder, dtype="float16")
 
 
@@ -139,7 +139,7 @@ def test_weights_that_are_quantised() -> None:
     model = tiny_hf_model("llama")
     layer = model.model.layers[0].mlp.up_proj
     layer.weight = torch.nn.Parameter(torch.zeros_like(layer.weight, dtype=torch.int8), requires_grad=False)
-    with pytest.raises(ModelError, match="quantised .int8."):
+    with pytest.raises(ModelError, match=r"quantised .int8."):
         load_model(model, tokenizer=False)
 
 

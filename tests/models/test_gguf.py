@@ -179,6 +179,13 @@ def test_the_end_of_a_turn_ends_a_response(tmp_path: Path) -> None:
     assert source_of(load_model(path)).stop == (2, 7)
 
 
+def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
+    bias = {"blk__0__attn_q__bias": np.ones(48, np.float32), "blk__7__attn_q__weight": np.ones((48, 32), np.float32)}
+    path = write(tmp_path / "model.gguf", tiny_hf_model("llama"), **bias)
+    with pytest.raises(ModelError, match=r"2 tensors of .* \(blk\.0\.attn_q\.bias, blk\.7\.attn_q\.weight\)"):
+        load_model(path)
+
+
 def test_what_transformers_reads_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "model.gguf", tiny_hf_model("llama"))
     header = read_header(locate(path))
@@ -197,10 +204,10 @@ def test_names_of_files(tmp_path: Path) -> None:
     assert load_model(path).cfg.n_layers == load_model(tmp_path).cfg.n_layers == 2
     for number in (1, 2):
         (tmp_path / f"model-0000{number}-of-00002.gguf").write_bytes(path.read_bytes())
-    with pytest.raises(ModelError, match="one part of a split .gguf file.*join"):
+    with pytest.raises(ModelError, match=r"one part of a split .gguf file.*join"):
         load_model(tmp_path / "model-00001-of-00002.gguf")
     path.unlink()
-    with pytest.raises(ModelError, match="one part of a split .gguf file"):
+    with pytest.raises(ModelError, match=r"one part of a split .gguf file"):
         load_model(tmp_path)
 
 
