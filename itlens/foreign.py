@@ -7,8 +7,9 @@ library's own reason. What is no fault of the file passes through: errors of itl
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from itlens.files import system_reason
 _LONGEST = 320  # characters of a reason: what fits one sentence
 _LINES = 4  # of a message whose first lines are headings
 _NUMBERLESS = (LookupError, AssertionError)  # their text alone ("'rope_theta'") says little
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR)
 _RUST = "PanicException"  # of tokenizers and safetensors; no subclass of Exception
 
 
@@ -44,6 +46,9 @@ def reason(error: BaseException) -> str:
     A first line that is only a heading ("Validation error for field 'x':") is followed by the next ones, and a system
     error says what the system says.
     """
+    refused = disk_error(error)
+    if refused is not None:
+        error = refused
     if isinstance(error, OSError) and error.errno is not None:
         where = f" ({error.filename})" if error.filename else ""
         return f"{system_reason(error)}{where}"
@@ -58,6 +63,15 @@ def reason(error: BaseException) -> str:
     return text.rstrip(".:, ") if len(text) <= _LONGEST else f"{text[:_LONGEST]} [...]"
 
 
+def disk_error(error: BaseException | None) -> OSError | None:
+    """Return the system's refusal to write or read that is at the bottom of an error, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def read_settings(path: Path, kind: type[ItlensError], what: str) -> dict[str, Any]:
     """Return the JSON object in a file. Raises `kind` for a file that is missing, broken, or holds something else."""
     with foreign(kind, f"{what} is not readable JSON"):
@@ -65,8 +79,3 @@ def read_settings(path: Path, kind: type[ItlensError], what: str) -> dict[str, A
     if not isinstance(content, dict):
         raise kind(f"{what} holds a {type(content).__name__}; expected a JSON object of settings.")
     return content
-
-
-def whole_number(value: object, test: Callable[[int], bool] = lambda number: True) -> bool:
-    """Return whether a value from a file is a whole number (true and false are none) that passes the test."""
-    return isinstance(value, int) and not isinstance(value, bool) and test(value)

@@ -12,8 +12,9 @@ from dataclasses import fields
 from typing import Any, get_args
 
 from itlens.errors import ModelError
-from itlens.foreign import read_settings, whole_number
+from itlens.foreign import read_settings
 from itlens.models.locate import Place
+from itlens.selection import as_whole
 
 # setting -> the largest value: far beyond every released model, and small enough to be refused at once
 _SIZES = {
@@ -52,7 +53,7 @@ def repaired_config(place: Place) -> Any:
 def _as_declared(value: Any, declared: Any) -> Any:
     """Return a whole number as a float, or a whole float as an integer, where only that is allowed."""
     allowed = {declared, *get_args(declared)}
-    if whole_number(value) and float in allowed and int not in allowed:
+    if as_whole(value) is not None and float in allowed and int not in allowed:
         return float(value)
     if isinstance(value, float) and value.is_integer() and int in allowed and float not in allowed:
         return int(value)
@@ -87,7 +88,8 @@ def _refuse_stops(stops: Any, file: str, place: Place) -> None:
     """Raise ModelError unless `eos_token_id` is missing, an id, or a list of ids."""
     named = stops if isinstance(stops, (list, tuple)) else [] if stops is None else [stops]
     for stop in named:
-        if not whole_number(stop, lambda number: number >= -1):  # -1: none, in some older files
+        number = as_whole(stop)
+        if number is None or number < -1:  # -1: none, in some older files
             raise ModelError(
                 f"The {file} of {place.name} says eos_token_id = {stops!r}; expected a token's id or a list of ids."
             )

@@ -207,7 +207,8 @@ def refuse_unread_tensors(model: Any, header: GgufHeader, name: str) -> None:
     from transformers import modeling_gguf_pytorch_utils as reader
 
     with foreign(ModelError, f"The tensors of {name} cannot be compared with the model"):
-        processor = reader.TENSOR_PROCESSORS.get(header.values.get("general.architecture"), reader.TensorProcessor)
+        processors: Any = reader.TENSOR_PROCESSORS
+        processor = processors.get(header.values.get("general.architecture"), reader.TensorProcessor)
         read = set(reader.get_gguf_hf_weights_map(model, processor(config={})))
     unread = sorted(set(header.tensors) - read - {_FACTORS, "output.weight"})  # the last is the embedding where tied
     if unread:

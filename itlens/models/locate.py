@@ -5,21 +5,19 @@ A path is decided by what is on disk, a hub id by its form; nothing is guessed f
 
 from __future__ import annotations
 
-import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from itlens.errors import ModelError
-from itlens.foreign import foreign, read_settings, reason
+from itlens.foreign import disk_error, foreign, read_settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TEXT_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 _CODE_FILES = ["*.py"]
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model")
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR)
 # copies of the same weights in other formats or folders
 _IGNORED = ["*/*", "consolidated*"]
 
@@ -135,7 +133,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         RevisionNotFoundError,
     )
 
-    options = {"allow_patterns": patterns, "ignore_patterns": _IGNORED, "etag_timeout": 5}
+    options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": _IGNORED, "etag_timeout": 5}
     with foreign(ModelError, f"The hub model {name} cannot be fetched"):
         try:
             return Path(huggingface_hub.snapshot_download(name, revision=revision, **options))
@@ -148,21 +146,9 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
                 f"There is no folder {name!r} here and no such model on the hub; check the name."
             ) from error
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            disk = _disk_error(error)
-            if disk is not None:
-                raise ModelError(
-                    f"The files of the hub model {name} cannot be written to the local cache: {reason(disk)}."
-                ) from error
+            if disk_error(error) is not None:
+                raise
             return _cached(name, revision, "*.safetensors" in patterns, error)
-
-
-def _disk_error(error: BaseException | None) -> OSError | None:
-    """Return the system's refusal to write that is at the bottom of an error, if there is one."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _DISK:
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _cached(name: str, revision: str | None, weights: bool, error: Exception) -> Path:

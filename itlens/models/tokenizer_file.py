@@ -31,7 +31,7 @@ TEXTS = (
     "🙂👍🏽 👩‍👩‍👧 🇫🇷 x² ≤ ∑ αβγ",
     "def add(a: int, b: int) -> int:\n    return a + b  # sum",
     "for (int i = 0; i < n; ++i) { x[i] *= 2; }",
-    '<div class="a">&nbsp;</div> {"key": [1, 2, null]}',
+    '<a href="b">&nbsp;</a> {"key": [1, 2, null]}',
     "https://example.org/a_b?c=d&e=%20f user@example.org",
     "...!!! ??? -- --- __init__ #hash @at $5 ~/path\\to",
     "“quoted” ‘single’ «guillemets» — dash – en…",

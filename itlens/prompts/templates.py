@@ -53,11 +53,11 @@ def unannounced_turn(tokenizer: Any) -> str:
     user = [{"role": "user", "content": "ItlensSentinelQx7Zv"}]
     try:
         asked, bare = (render_chat(tokenizer, user, generation_prompt=wanted) for wanted in (True, False))
-        answered = render_chat(tokenizer, [*user, {"role": "assistant", "content": _ANSWER}], generation_prompt=False)
+        finished = render_chat(tokenizer, [*user, {"role": "assistant", "content": _ANSWER}], generation_prompt=False)
     except PromptError:  # is said where the template is used
         return ""
-    header, found, _ = answered.removeprefix(bare).partition(_ANSWER)
-    missing = asked == bare and answered.startswith(bare) and found and _WORDS.search(header)
+    header, found, _ = finished.removeprefix(bare).partition(_ANSWER)
+    missing = asked == bare and finished.startswith(bare) and found and _WORDS.search(header)
     return header if missing else ""
 
 

@@ -73,7 +73,7 @@ def test_stop_tokens_are_ids(folder: Path, stop: Any) -> None:
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"])
 def test_json_nested_without_end(folder: Path, file: str) -> None:
     (folder / file).write_text('{"a":' * 200_000)
-    with pytest.raises(ModelError, match="cannot be|No tokenizer|not readable") as error:
+    with pytest.raises(ModelError, match=r"cannot be|No tokenizer|not readable") as error:
         load_model(folder)
     assert "\n" not in str(error.value)
 
