@@ -85,5 +85,5 @@ def test_whatever_else_the_hub_raises_is_told(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("Xet storage says:\n  the token has expired")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(ModelError, match="hub model owner/model cannot be fetched: .*the token has expired"):
+    with pytest.raises(ModelError, match=r"hub model owner/model cannot be fetched: .*the token has expired"):
         locate("owner/model")
