@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +169,8 @@ def merged(model: Any, adapter: Adapter, name: str, dtype: torch.dtype, ids: lis
     """Return the model with an adapter's weights added into its own, and what to know of it, a sentence each.
 
     dtype: the precision that the model will have. ids: a short text; the merged model must compute on it what PEFT
-    computes without merging ([], or a model in half precision: not compared). Raises ModelError where the adapter does not fit.
+    computes without merging ([], or a model in half precision: not compared). Raises ModelError where the adapter does
+    not fit.
     """
     with _told(f"The adapter {adapter.name} does not fit {name}"), quiet():
         wrapped = _attached(model, adapter, name)
@@ -224,8 +225,9 @@ def _attached(model: Any, adapter: Adapter, name: str, *, without_memory: bool =
     if rows is not None:
         model.resize_token_embeddings(rows, mean_resizing=False)
     wrapped = PeftModel(model, copy.deepcopy(adapter.config), _NAME, low_cpu_mem_usage=without_memory)
+    _refuse_partial(wrapped, adapter, name)
     report = wrapped.load_adapter(str(adapter.folder), _NAME, torch_device="cpu", low_cpu_mem_usage=without_memory)
-    _refuse_partial(wrapped, adapter, name, list(report.missing_keys), list(report.unexpected_keys))
+    _refuse_partial(wrapped, adapter, name, report.missing_keys, report.unexpected_keys)
     return wrapped
 
 
@@ -251,7 +253,11 @@ def _embedding_rows(model: Any, adapter: Adapter, name: str) -> int | None:
     return rows["input"]
 
 
-def _refuse_partial(wrapped: Any, adapter: Adapter, name: str, missing: list[str], unplaced: list[str]) -> None:
+def _refuse_partial(
+    wrapped: Any, adapter: Adapter, name: str, missing: Sequence[str] = (), unplaced: Sequence[str] = ()
+) -> None:
+    """Raise ModelError where modules have no weights in the file, or weights no place in the model. missing, unplaced:
+    as PEFT reports them; modules_to_save, of which it reports nothing, are looked up."""
     modules = sorted({**_layers(wrapped), **_replaced(wrapped)})
     saved = [key.removeprefix(_PREFIX) for key in adapter.weights]
     bare = {module for module in _replaced(wrapped) if not any(key.startswith(f"{module}.") for key in saved)}
@@ -272,7 +278,7 @@ def _refuse_partial(wrapped: Any, adapter: Adapter, name: str, missing: list[str
     )
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 

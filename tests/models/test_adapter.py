@@ -63,7 +63,8 @@ def refused(words: str, call: Callable[..., Any], *args: Any, **options: Any) ->
 @torch.no_grad()
 def logits(model: Any) -> Tensor:
     ids = torch.arange(3, 30)[None]
-    found: Tensor = model(ids).logits if hasattr(model, "generation_config") else model(ids, return_type="logits")
+    out = model(ids)
+    found: Tensor = getattr(out, "logits", out)
     return found
 
 
@@ -145,16 +146,17 @@ def test_what_has_nothing_to_merge_is_refused_before_anything_loads(
     }
     more = {"encoder_hidden_size": 8} if kind == "p-tuning" else {}
     adapter(tmp_path, config=configs[kind](task_type="CAUSAL_LM", num_virtual_tokens=4, **more), trained=False)
+    both = load_pair(base, adapter=tmp_path)
     monkeypatch.setattr(pair, "load_model", None)
-    refused("adds virtual tokens.* such as LoRA", load_pair(base, adapter=tmp_path).check)
+    refused("adds virtual tokens.* such as LoRA", both.check)
 
 
 def test_broken_adapters_are_told_before_the_base_loads(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pair, "load_model", None)
     folder = adapter(tmp_path / "a")
     both = load_pair(base, adapter=folder)
+    monkeypatch.setattr(pair, "load_model", None)
     whole = (folder / FILE).read_bytes()
     (folder / FILE).write_bytes(whole[:-40])
     refused("weights of the adapter .* cannot be read", both.check)
