@@ -12,7 +12,7 @@ from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name
 from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unused_weights
 from itlens.models.compatibility import adapter_notices
-from itlens.models.load import Backend, dtype_name, load_model, resolve_device, stop_ids
+from itlens.models.load import Backend, dtype_name, ends_of, load_model, resolve_device
 from itlens.models.locate import Place, local_path, locate
 from itlens.models.quiet import quiet
 from itlens.models.source import place_fingerprint, source_of
@@ -61,7 +61,7 @@ def describe_model(
         "parameters": _parameters(config, trust_remote_code) if merged is None else merged.parameters,
         **_tokens(own),
         **_sources(tokenizer, place, read, own),
-        "stop": _stop_tokens(own, stop_ids(settings)),
+        "stop": _stop_tokens(own, ends_of(settings)),
         "rotary": shown(settings_of_config(config)[0]),
         "stored": stored_precision(place),
         "unused_weights": "; ".join(unused_weights(stored_names(place))),

@@ -172,7 +172,7 @@ def _converted(model: Any, source: ModelSource, check: bool, official: str | Non
         source,
         architecture=architecture,
         parameters=int(model.num_parameters()),
-        stop=stop_ids(getattr(model, "generation_config", None)),
+        stop=ends_of(getattr(model, "generation_config", None)),
     )
     how = {"dtype": dtype, "device": source.device, "tokenizer": source.tokenizer}
     if source.backend == "bridge":
@@ -189,7 +189,7 @@ def _converted(model: Any, source: ModelSource, check: bool, official: str | Non
     return attach(own, replace(source, conversion=conversion, check=found))
 
 
-def stop_ids(settings: Any) -> tuple[int, ...]:
+def ends_of(settings: Any) -> tuple[int, ...]:
     """Return the ids at which a checkpoint's generation settings stop (chat models often have several)."""
     named = getattr(settings, "eos_token_id", None)
     if named is None:
