@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from itlens.errors import ModelError
-from itlens.files import read_bytes, read_json
+from itlens.files import read_bytes
+from itlens.foreign import foreign, read_settings
 from itlens.models.check import BOUNDS, figures, reference_logits
-from itlens.models.locate import Place, first_line, locate_adapter
+from itlens.models.locate import Place, locate_adapter
 from itlens.models.quiet import quiet
 
 _PREFIX = "base_model.model."  # PEFT puts it before every name of the base model
@@ -83,7 +83,7 @@ def refuse_adapter_folder(place: Place) -> None:
     path = place.folder / "adapter_config.json"
     if place.gguf is not None or not path.is_file():
         return
-    held = _read_config(path, place.name)
+    held = read_settings(path, ModelError, f"The adapter_config.json of {place.name}")
     named = held.get("base_model_name_or_path")
     of = f" of {named}" if named else ""
     if (place.folder / "config.json").is_file() and any(place.folder.glob("model*.safetensors")):
@@ -100,7 +100,7 @@ def refuse_adapter_folder(place: Place) -> None:
 def read_adapter(adapter: str | Path) -> Adapter:
     """Return an adapter's config and weights. Raises ModelError for what is missing, broken or cannot be merged."""
     found = locate_adapter(adapter)
-    held = _read_config(found.folder / "adapter_config.json", str(adapter))
+    held = read_settings(found.folder / "adapter_config.json", ModelError, f"The adapter_config.json of {adapter}")
     try:
         from peft import PeftConfig, PeftType
         from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
@@ -122,7 +122,7 @@ def read_adapter(adapter: str | Path) -> Adapter:
             f"The adapter {adapter} is of the type {kind}, which adds virtual tokens or states beside the text and has "
             "no weights to merge into a model; expected an adapter that changes weights, such as LoRA."
         )
-    with _told(f"The adapter {adapter} cannot be read"), quiet():
+    with foreign(ModelError, f"The adapter {adapter} cannot be read"), quiet():
         config = PeftConfig.from_pretrained(str(found.folder))
     for setting in ("layer_replication", "alora_invocation_tokens"):
         if getattr(config, setting, None):
@@ -132,7 +132,7 @@ def read_adapter(adapter: str | Path) -> Adapter:
             )
     if not any((found.folder / file).is_file() for file in _FILES):
         raise ModelError(f"The adapter {adapter} holds no weights; expected {_FILES[0]} beside adapter_config.json.")
-    with _told(f"The weights of the adapter {adapter} cannot be read"), quiet():
+    with foreign(ModelError, f"The weights of the adapter {adapter} cannot be read"), quiet():
         weights = load_peft_weights(str(found.folder), device="cpu")
     for key, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -140,19 +140,12 @@ def read_adapter(adapter: str | Path) -> Adapter:
     return Adapter(str(adapter), found.folder, kind, str(held.get("base_model_name_or_path") or ""), config, weights)
 
 
-def _read_config(path: Path, name: str) -> dict[str, Any]:
-    held = read_json(path)
-    if not isinstance(held, dict):
-        raise ModelError(f"The adapter_config.json of {name} is not readable JSON with names and values.")
-    return held
-
-
 def fit(adapter: Adapter, config: Any, name: str, *, trust_remote_code: bool = False) -> Fit:
     """Return how an adapter fits a model of this config, without the model's weights. Raises ModelError where it fits
     in part or not at all."""
     from transformers import AutoModelForCausalLM
 
-    with _told(f"The adapter {adapter.name} does not fit {name}"), quiet():
+    with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), quiet():
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=trust_remote_code)
         wrapped = _attached(model, adapter, name, without_memory=True)
@@ -172,7 +165,7 @@ def merged(model: Any, adapter: Adapter, name: str, dtype: torch.dtype, ids: lis
     computes without merging ([], or a model in half precision: not compared). Raises ModelError where the adapter does
     not fit.
     """
-    with _told(f"The adapter {adapter.name} does not fit {name}"), quiet():
+    with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), quiet():
         wrapped = _attached(model, adapter, name)
         # in half precision the two round in other places, and differ by more than a wrong merge would
         expected = reference_logits(wrapped, ids) if ids and model.dtype not in HALF else None
@@ -198,23 +191,8 @@ def generation_settings(place: Place) -> Any:
 
     if not (place.folder / "generation_config.json").is_file():
         return None
-    with _told(f"The generation_config.json of {place.name} cannot be read"), quiet():
+    with foreign(ModelError, f"The generation_config.json of {place.name} cannot be read"), quiet():
         return GenerationConfig.from_pretrained(place.folder, local_files_only=True)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Raise what PEFT, torch and safetensors raise while an adapter is read or merged as one sentence."""
-    from pickle import UnpicklingError
-
-    from safetensors import SafetensorError
-
-    kinds = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, EOFError)
-    try:
-        yield
-    except (*kinds, SafetensorError, UnpicklingError) as error:
-        heading, _, reasons = str(error).partition(":\n")  # torch lists sizes that differ under a heading
-        raise ModelError(f"{what}: {first_line(Exception(reasons.strip() or heading))}") from error
 
 
 def _attached(model: Any, adapter: Adapter, name: str, *, without_memory: bool = False) -> Any:

@@ -16,9 +16,15 @@ from typing import Any
 import torch
 
 from itlens.errors import ModelError
+from itlens.foreign import foreign
 from itlens.models.adapter import Adapter, refuse_adapter_folder
-from itlens.models.locate import Place, first_line, locate, read_config
+from itlens.models.configuration import repaired_config
+from itlens.models.gguf_header import read_header
+from itlens.models.gguf_settings import refuse_other_angles, stop_tokens
+from itlens.models.given import refuse_unreadable
+from itlens.models.locate import Place, locate_tokenizer, read_config
 from itlens.models.quiet import quiet
+from itlens.models.tokenizer_file import as_its_file_says
 
 # what checkpoints hold beside the weights of a text model, and why it may be left out
 _UNUSED = {
@@ -39,7 +45,13 @@ def read_model_config(place: Place, *, trust_remote_code: bool = False) -> Any:
 
 def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
     """Return the Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
-    return _loaded(place, config, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code)
+    model = _loaded(place, config, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code)
+    refuse_unreadable(model, place.name)
+    if place.gguf is not None:
+        header = read_header(place)
+        refuse_other_angles(model, header, place.name)
+        model.generation_config.eos_token_id = stop_tokens(header) or model.generation_config.eos_token_id
+    return model
 
 
 def check_places(place: Place, config: Any, *, trust_remote_code: bool = False) -> None:
@@ -50,21 +62,17 @@ def check_places(place: Place, config: Any, *, trust_remote_code: bool = False) 
 
 
 def _loaded(place: Place, config: Any, **options: Any) -> Any:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    try:
-        with quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                place.folder,
-                config=config,
-                gguf_file=place.gguf,
-                local_files_only=True,
-                output_loading_info=True,
-                **options,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, ImportError, SafetensorError) as error:
-        raise ModelError(f"The weights of {place.name} cannot be loaded: {first_line(error)}") from error
+    with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), quiet():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place.folder,
+            config=config,
+            gguf_file=place.gguf,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
     model, info = loaded
     _refuse_missing(place, info)
     _refuse_unused(place, config, info["unexpected_keys"])
@@ -136,16 +144,16 @@ def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
     """Return the tokenizer that lies next to a checkpoint's weights. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(
-                place.folder, gguf_file=place.gguf, trust_remote_code=trust_remote_code, local_files_only=True
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise ModelError(
-            f"No tokenizer can be loaded from {place.name}; pass tokenizer= (a tokenizer, or a folder or hub id that "
-            f"has one). transformers says: {first_line(error)}"
-        ) from error
+    remedy = "To load the model with another one, pass tokenizer= (a tokenizer, or a folder or hub id that has one)."
+    with foreign(ModelError, f"No tokenizer can be loaded from {place.name}", remedy), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(
+            place.folder,
+            config=repaired_config(place),
+            gguf_file=place.gguf,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+        )
+    return as_its_file_says(tokenizer, place)
 
 
 def resolve_tokenizer(
@@ -159,7 +167,7 @@ def resolve_tokenizer(
     if tokenizer is False:
         return None
     if isinstance(tokenizer, (str, Path)):
-        return load_tokenizer(locate(tokenizer), trust_remote_code=trust_remote_code)
+        return load_tokenizer(locate_tokenizer(tokenizer), trust_remote_code=trust_remote_code)
     if tokenizer is not None:
         return tokenizer
     if adapter is not None and adapter.has_tokenizer():

@@ -28,6 +28,7 @@ from itlens.models.traits import (
     stored_names,
     stored_precision,
 )
+from itlens.prompts.templates import unannounced_turn
 from itlens.tokenization import front_tokens
 
 _SHAPE = ("architecture", "layers", "heads", "key_value_heads", "d_model", "d_head", "d_mlp")
@@ -258,6 +259,16 @@ def _habits(base: Side, tuned: Side) -> list[str]:
     templates = [bool(side.tokenizer.chat_template) for side in (base, tuned)]
     if templates[0] != templates[1]:
         notices.append(f"only the {'base' if templates[0] else 'tuned'} tokenizer has a chat template")
+    for side in (base, tuned):
+        reading = getattr(side.tokenizer, "itlens_reading", "")
+        if reading:
+            notices.append(f"{side.which} tokenizer: {reading}")
+        header = unannounced_turn(side.tokenizer)
+        if header:
+            notices.append(
+                f"the chat template of the {side.which} model writes no generation prompt: with the template, the model "
+                f"has to write the assistant header {header!r} itself"
+            )
     fronts = [side.tokenizer.convert_ids_to_tokens(front_tokens(side.tokenizer)) for side in (base, tuned)]
     if fronts[0] != fronts[1]:
         notices.append(

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from itlens.errors import ModelError
+from itlens.foreign import foreign
 from itlens.models.adapter import Adapter, Fit, fit, generation_settings, read_adapter
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name
@@ -58,7 +60,9 @@ def describe_model(
         "name": str(name_or_path),
         "revision": place_fingerprint(place, adapter),
         **facts,
-        "parameters": _parameters(config, trust_remote_code) if merged is None else merged.parameters,
+        "parameters": _parameters(config, str(name_or_path), trust_remote_code)
+        if merged is None
+        else merged.parameters,
         **_tokens(own),
         **_sources(tokenizer, place, read, own),
         "stop": _stop_tokens(own, ends_of(settings)),
@@ -98,10 +102,11 @@ def conversion_of(config: Any, backend: str) -> str:
     return "itlens" if architecture_of(config) in BUILDERS else "transformer_lens"
 
 
-def _parameters(config: Any, trust_remote_code: bool) -> int:
+def _parameters(config: Any, name: str, trust_remote_code: bool) -> int:
     from transformers import AutoModelForCausalLM
 
-    with quiet(), torch.device("meta"):  # shapes without memory
+    what = f"No model can be made from the config of {name}"
+    with foreign(ModelError, what), quiet(), torch.device("meta"):  # shapes without memory
         return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).num_parameters())
 
 

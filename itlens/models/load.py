@@ -20,7 +20,8 @@ from itlens.models.adapter import HALF, Adapter, cast, merged, read_adapter
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name, refuse_unsupported, to_bridge, to_hooked, to_official
 from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
-from itlens.models.checkpoint import load_checkpoint, read_model_config, ready, resolve_tokenizer
+from itlens.models.checkpoint import load_checkpoint, read_model_config, ready, refuse_not_finite, resolve_tokenizer
+from itlens.models.given import evaluated, refuse_unreadable
 from itlens.models.hooked_model import HookedModel
 from itlens.models.locate import Place, local_path, locate
 from itlens.models.memory import give_back, trim
@@ -133,8 +134,8 @@ def _with_adapter(
 
 
 def _check_ids(model: Any, tokenizer: Any) -> list[int]:
-    context = min(64, config_facts(model.config)["context"] or 64)
-    return check_ids(tokenizer, model.config.vocab_size, context)
+    facts = config_facts(model.config)
+    return check_ids(tokenizer, facts["vocabulary"], min(64, facts["context"] or 64))
 
 
 def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -> Any:
@@ -146,6 +147,7 @@ def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -
             "HookedTransformer or a TransformerBridge (merge a PEFT model first: merge_and_unload())."
         )
     source = replace(source, name=model.config._name_or_path or type(model).__name__)
+    refuse_unreadable(model, source.name)
     if any(".base_layer." in key for key, _ in model.named_parameters()):
         raise ModelError(
             f"The {type(model).__name__} that load_model got has adapter layers that are not merged, which a converted "
@@ -158,8 +160,10 @@ def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -
         if model.dtype in HALF and model.dtype != DTYPES[source.dtype]:
             cast(model, torch.float32)
         model, source = _with_adapter(model, adapter, source, own_tokenizer, check)
-    model = ready(model, source.device, source.name)
+    refuse_not_finite(model, source.name)
     source = replace(source, revision=object_fingerprint(model), tokenizer=own_tokenizer)
+    if source.backend == "bridge":  # takes the model over
+        return _converted(ready(model, source.device, source.name), source, check, None, share=False)
     return _converted(model, source, check, None, share=False)
 
 
@@ -167,7 +171,8 @@ def _converted(model: Any, source: ModelSource, check: bool, official: str | Non
     """Convert a Hugging Face model and compare; `share` says that its tensors may be taken over."""
     architecture, dtype = architecture_of(model.config), DTYPES[source.dtype]
     ids = _check_ids(model, source.tokenizer) if check else []
-    reference = reference_logits(model, ids) if check else None
+    with evaluated(model):
+        reference = reference_logits(model, ids) if check else None
     source = replace(
         source,
         architecture=architecture,

@@ -8,14 +8,13 @@ for the same function; a file in half precision holds every weight rounded.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from itlens.errors import ModelError
 from itlens.models.architectures import hooked_fields
-from itlens.models.locate import Place
+from itlens.models.locate import Place, safetensors_of
 
 _ROTARY = ("rotary_base", "rotary_dim", "rotary_scaling_factor", "rotary_base_local")
 _OFF = {"rotary_scaling_factor": 1.0, "attn_scores_soft_cap": -1.0, "output_logits_soft_cap": -1.0, "window_size": None}
@@ -85,7 +84,7 @@ def stored_names(place: Place) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     found: dict[str, str] = {}
-    for path in _files(place):
+    for path in [] if place.gguf is not None else safetensors_of(place.folder):
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (not a mapping)
@@ -94,10 +93,6 @@ def stored_names(place: Place) -> dict[str, str]:
         except (OSError, SafetensorError):
             return {}
     return found
-
-
-def _files(place: Place) -> list[Path]:
-    return [] if place.gguf is not None else sorted(place.folder.glob("model*.safetensors"))
 
 
 def stored_precision(place: Place) -> str:

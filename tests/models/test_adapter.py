@@ -169,7 +169,7 @@ def test_broken_adapters_are_told_before_the_base_loads(
     (folder / "adapter_config.json").write_text(json.dumps(held | {"peft_type": "NONESUCH"}))
     refused("peft_type 'NONESUCH', which the installed peft does not know", both.check)
     (folder / "adapter_config.json").write_text("[1]")
-    refused("not readable JSON", both.check)
+    refused("holds a list; expected a JSON object", both.check)
 
 
 def test_an_adapter_for_another_shape_says_the_sizes(base: Path, tmp_path: Path) -> None:
