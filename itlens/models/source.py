@@ -43,7 +43,8 @@ class ModelSource:
     tokenizer as loaded (the model's own `tokenizer` attribute is a copy that TransformerLens may fill in); front: the
     ids that this tokenizer puts in front of a text; parameters: their number as Hugging
     Face counts it (tied ones once); context: the longest text in tokens; stop: the ids that end a response, from the
-    checkpoint's generation settings (the tokenizer's EOS comes on top).
+    checkpoint's generation settings (the tokenizer's EOS comes on top); notices: what merging an adapter found, a
+    sentence each.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelSource:
     parameters: int = 0
     context: int = 0
     stop: tuple[int, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         adapter = f" + {self.adapter}" if self.adapter else ""

@@ -24,18 +24,21 @@ _ANSWER = "ItlensSentinelAnswerQx7Zv"
 _WORDS = re.compile(r"[^\W\d_]{3,}")  # a role's name, and not a space or a sign
 
 
-def render_chat(tokenizer: Any, messages: list[dict[str, str]], *, generation_prompt: bool = True) -> str:
-    """Return the messages as the tokenizer's chat template writes them.
+def render_chat(
+    tokenizer: Any, messages: list[dict[str, str]], *, generation_prompt: bool = True, template: str | None = None
+) -> str:
+    """Return the messages as the tokenizer's chat template writes them; `template`: another one in its place.
 
     Raises PromptError for a template that fails, takes longer than `SECONDS`, or does not give a text.
     """
     what, remedy = "The chat template cannot be rendered", 'use format="raw" or a text that holds {prompt}.'
+    own = {} if template is None else {"chat_template": template}
     with foreign(PromptError, what, f"U{remedy[1:]}"):
-        _refuse_large_numbers(getattr(tokenizer, "chat_template", None))
+        _refuse_large_numbers(getattr(tokenizer, "chat_template", None) if template is None else template)
         try:
             with _time_limit():
                 rendered = tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=generation_prompt
+                    messages, tokenize=False, add_generation_prompt=generation_prompt, **own
                 )
         except MemoryError as error:
             raise PromptError(f"The chat template asks for more memory than there is; {remedy}") from error
