@@ -48,7 +48,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             part.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
-            raise StoreError(f"Cannot write {path}: {_reason(error)}.") from error
+            raise StoreError(f"Cannot write {path}: {system_reason(error)}.") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -84,10 +84,11 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StoreError(f"Cannot read {path}: {_reason(error)}.") from error
+        raise StoreError(f"Cannot read {path}: {system_reason(error)}.") from error
 
 
-def _reason(error: OSError) -> str:
+def system_reason(error: OSError) -> str:
+    """Return why the system refused, and what to do about it, without a full stop."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     return _REASONS.get(error.errno or 0, error.strerror or str(error))

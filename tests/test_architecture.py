@@ -26,6 +26,7 @@ FEWEST, MOST = 60, 400  # lines of a file
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("files", "lazy", "progress", "selection"),
+    ("foreign",),
     ("results",),
     ("stats",),
     ("report",),
@@ -44,6 +45,7 @@ HEAVY = ("torch", "transformer_lens", "transformers")
 LIGHT = (
     "errors",
     "files",
+    "foreign",
     "lazy",
     "progress",
     "selection",
@@ -64,7 +66,7 @@ PROBE_COMMANDS = ("cli.attribute", "cli.attend", "cli.words", "cli.concepts")
 GUARDS = ("findings", "study.comparison", "study.outcome", "study.run")
 # Short, and a thought of their own all the same.
 SLIVERS = ("cli.__main__", "cli.attend", "cli.inspect", "errors", "lazy", "models.hooked_model")
-SLIVERS += ("models.quiet", "report.text", "results.provenance")
+SLIVERS += ("report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from itlens.errors import ModelError
+from itlens.foreign import foreign
 from itlens.models.architectures import BUILDERS, SUPPORTED, architecture_of, hooked_fields
 from itlens.models.convert import hooked_weights
 from itlens.models.layout import free_layout
@@ -67,14 +68,10 @@ def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, 
     name."""
     from transformer_lens import HookedTransformer
 
-    try:
-        with quiet():
-            model = HookedTransformer.from_pretrained_no_processing(
-                official, hf_model=source, tokenizer=tokenizer, dtype=dtype, device=device
-            )
-    except (NotImplementedError, ValueError, RuntimeError, OSError, KeyError, AttributeError, AssertionError) as error:
-        reason = str(error).partition(" Valid official model names")[0]  # there are hundreds
-        raise ModelError(f"TransformerLens cannot load {official}: {reason}") from error
+    with foreign(ModelError, f"TransformerLens cannot load {official}"), quiet():
+        model = HookedTransformer.from_pretrained_no_processing(
+            official, hf_model=source, tokenizer=tokenizer, dtype=dtype, device=device
+        )
     free_layout(model)
     return _finished(model, tokenizer)
 
@@ -93,18 +90,16 @@ def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, n
 
     if source.config._attn_implementation != "eager":
         source.set_attn_implementation("eager")  # the fused kernels have no hooks and no forward-mode derivative
-    try:
-        with quiet():
-            bridge = build_bridge_from_module(
-                source,
-                architecture_of(source.config),
-                hf_config=source.config,
-                dtype=dtype,
-                device=device,
-                model_name=name,
-            )
-    except (NotImplementedError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"TransformerBridge cannot wrap {name} ({architecture_of(source.config)}): {error}") from error
+    what = f"TransformerBridge cannot wrap {name} ({architecture_of(source.config)})"
+    with foreign(ModelError, what), quiet():
+        bridge = build_bridge_from_module(
+            source,
+            architecture_of(source.config),
+            hf_config=source.config,
+            dtype=dtype,
+            device=device,
+            model_name=name,
+        )
     return _finished(bridge, tokenizer)
 
 

@@ -70,6 +70,12 @@ def figures(reference: Tensor, own: Tensor) -> dict[str, Any]:
 def refuse_different(reference: Tensor, own: Tensor, name: str) -> dict[str, Any]:
     """Return the figures of the check, or ModelError when the two sets of logits differ by more than the dtype
     allows."""
+    if not bool(torch.isfinite(reference).all()):
+        kind = str(reference.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"Hugging Face's own {name} gives NaN or infinity in {kind}: its numbers overflow in this precision; "
+            "load it in float32 or bfloat16 (dtype=)."
+        )
     found = figures(reference, own)
     coarser = max((reference.dtype, own.dtype), key=lambda dtype: BOUNDS[dtype])
     bound = BOUNDS[coarser]

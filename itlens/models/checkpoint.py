@@ -1,43 +1,84 @@
-"""A checkpoint as a Hugging Face model and its tokenizer: complete, finite, in the requested dtype, adapter merged.
+"""A checkpoint as a Hugging Face model and its tokenizer: complete, finite, in the requested dtype.
 
 Every way in which files can be wrong ends in a ModelError of one sentence: truncated or unreadable weights, weights of
 other shapes than the config says, weights that are missing (transformers would fill them with random numbers), weights
-that are NaN or infinite, an adapter for another model, a tokenizer that is not there.
+for which the config has no place (transformers would leave them out), weights that are NaN or infinite, a tokenizer
+that is not there. Weights that no text model uses are named in a notice.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from itlens.errors import ModelError
-from itlens.models.locate import Place, first_line, locate, locate_adapter
+from itlens.foreign import foreign
+from itlens.models.adapter import Adapter, refuse_adapter_folder
+from itlens.models.architectures import BUILDERS, architecture_of
+from itlens.models.configuration import repaired_config
+from itlens.models.gguf_header import read_header
+from itlens.models.gguf_settings import refuse_other_angles, refuse_unread_tensors, stop_tokens
+from itlens.models.given import refuse_unreadable
+from itlens.models.locate import Place, locate_tokenizer, read_config
 from itlens.models.quiet import quiet
+from itlens.models.tokenizer_file import as_its_file_says
+
+# what checkpoints hold beside the weights of a text model, and why it may be left out
+_UNUSED = {
+    r"rotary_emb\.inv_freq$": "rotary tables, which the config determines",
+    r"(attn|attention)\.(masked_)?bias$|(^|\.)position_ids$": "masks and positions, which every model has",
+    r"(^|\.)v_head\.": "a value head, which only reinforcement learning uses",
+    r"(^|\.)mtp\.": "heads that guess further tokens ahead",
+    r"(^|\.)(vision_tower|vision_model|visual|multi_modal_projector|audio_tower)\.": "parts that read images or sound",
+}
+_ADAPTED = re.compile(r"\.base_layer\.|\.lora_|\.modules_to_save\.|\.original_module\.|^base_model\.model\.")
+
+
+def read_model_config(place: Place, *, trust_remote_code: bool = False) -> Any:
+    """Return the config of a checkpoint. Raises ModelError for a folder that holds an adapter, and as `read_config`."""
+    refuse_adapter_folder(place)
+    return read_config(place, trust_remote_code=trust_remote_code)
 
 
 def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
     """Return the Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
-    from safetensors import SafetensorError
+    model = _loaded(place, config, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code)
+    refuse_unreadable(model, place.name)
+    if place.gguf is not None:
+        header = read_header(place)
+        if architecture_of(config) in BUILDERS:  # of others transformers joins and splits tensors
+            refuse_unread_tensors(model, header, place.name)
+        refuse_other_angles(model, header, place.name)
+        model.generation_config.eos_token_id = stop_tokens(header) or model.generation_config.eos_token_id
+    return model
+
+
+def check_places(place: Place, config: Any, *, trust_remote_code: bool = False) -> None:
+    """Raise ModelError where weights are missing or have no place in the model of this config; nothing is kept in
+    memory. The tensors of a .gguf file are left to the loading."""
+    if place.gguf is None:
+        _loaded(place, config, device_map="meta", trust_remote_code=trust_remote_code)
+
+
+def _loaded(place: Place, config: Any, **options: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
-    try:
-        with quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                place.folder,
-                config=config,
-                gguf_file=place.gguf,
-                dtype=dtype,
-                attn_implementation="eager",
-                trust_remote_code=trust_remote_code,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, ImportError, SafetensorError) as error:
-        raise ModelError(f"The weights of {place.name} cannot be loaded: {first_line(error)}") from error
+    with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), quiet():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place.folder,
+            config=config,
+            gguf_file=place.gguf,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
     model, info = loaded
     _refuse_missing(place, info)
+    _refuse_unused(place, config, info["unexpected_keys"])
     return model
 
 
@@ -57,6 +98,38 @@ def _refuse_missing(place: Place, info: Any) -> None:
         )
 
 
+def _refuse_unused(place: Place, config: Any, unexpected: Iterable[str]) -> None:
+    unused = sorted(key for key in unexpected if _reason_unused(key) is None)
+    if not unused:
+        return
+    names = ", ".join(unused[:3]) + (" ..." if len(unused) > 3 else "")
+    remedy = (
+        "they are those of an adapter that was not merged: merge it (merge_and_unload) and save the model again, or "
+        "give its folder with --adapter (adapter=)"
+        if any(map(_ADAPTED.search, unused))
+        else "the model would compute something else than the one that was saved: correct config.json (biases, the "
+        f"number of layers, which is {config.get_text_config().num_hidden_layers}), or save the model again"
+    )
+    raise ModelError(
+        f"{len(unused)} weights of {place.name} have no place in the model that its config.json describes ({names}); "
+        f"{remedy}."
+    )
+
+
+def _reason_unused(key: str) -> str | None:
+    return next((reason for pattern, reason in _UNUSED.items() if re.search(pattern, key)), None)
+
+
+def unused_weights(keys: Iterable[str]) -> list[str]:
+    """Return a sentence on each kind of weights, of those named, that are left out without harm."""
+    counts: dict[str, int] = {}
+    for key in keys:
+        reason = _reason_unused(key)
+        if reason is not None:
+            counts[reason] = counts.get(reason, 0) + 1
+    return [f"{count} weights are not used: {reason}" for reason, count in counts.items()]
+
+
 def refuse_not_finite(model: Any, name: str) -> None:
     """Raise ModelError naming the first parameter that holds NaN or infinity."""
     for key, parameter in model.named_parameters():
@@ -70,49 +143,40 @@ def refuse_not_finite(model: Any, name: str) -> None:
                 )
 
 
-def merged(model: Any, adapter: str, name: str) -> Any:
-    """Return the model with a PEFT adapter's weights added into its own. Raises ModelError when it does not fit."""
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ModelError(
-            f'Loading the adapter {adapter} needs the peft package: pip install "itlens[peft]".'
-        ) from error
-    from safetensors import SafetensorError
-
-    found = locate_adapter(adapter)
-    try:
-        with quiet():
-            return PeftModel.from_pretrained(model, str(found.folder)).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
-        raise ModelError(f"The adapter {adapter} does not fit {name}: {first_line(error)}") from error
-
-
 def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
     """Return the tokenizer that lies next to a checkpoint's weights. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(
-                place.folder, gguf_file=place.gguf, trust_remote_code=trust_remote_code, local_files_only=True
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise ModelError(
-            f"No tokenizer can be loaded from {place.name}; pass tokenizer= (a tokenizer, or a folder or hub id that "
-            f"has one). transformers says: {first_line(error)}"
-        ) from error
+    remedy = "To load the model with another one, pass tokenizer= (a tokenizer, or a folder or hub id that has one)."
+    with foreign(ModelError, f"No tokenizer can be loaded from {place.name}", remedy), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(
+            place.folder,
+            config=repaired_config(place),
+            gguf_file=place.gguf,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+        )
+    return as_its_file_says(tokenizer, place)
 
 
-def resolve_tokenizer(tokenizer: Any, place: Place | None, *, trust_remote_code: bool = False) -> Any:
+def resolve_tokenizer(
+    tokenizer: Any, place: Place | None, *, adapter: Adapter | None = None, trust_remote_code: bool = False
+) -> Any:
     """Return the tokenizer to use: the given object, the one at the given name, or the one next to the weights.
 
-    `tokenizer=False` asks for none (a model that is only fed token ids).
+    An adapter's own tokenizer goes before that of its base, and so does a chat template that lies beside the adapter
+    alone. `tokenizer=False` asks for none (a model that is only fed token ids).
     """
     if tokenizer is False:
         return None
     if isinstance(tokenizer, (str, Path)):
-        return load_tokenizer(locate(tokenizer), trust_remote_code=trust_remote_code)
-    if tokenizer is None:
-        return load_tokenizer(place, trust_remote_code=trust_remote_code) if place is not None else None
-    return tokenizer
+        return load_tokenizer(locate_tokenizer(tokenizer), trust_remote_code=trust_remote_code)
+    if tokenizer is not None:
+        return tokenizer
+    if adapter is not None and adapter.has_tokenizer():
+        return load_tokenizer(Place(adapter.name, adapter.folder), trust_remote_code=trust_remote_code)
+    own = load_tokenizer(place, trust_remote_code=trust_remote_code) if place is not None else None
+    template = adapter.template() if adapter is not None else None
+    if own is not None and template is not None:
+        own.chat_template = template
+    return own

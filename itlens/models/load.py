@@ -1,9 +1,9 @@
 """`load_model`: a checkpoint, however it is given, as a model that every probe can read.
 
 1. Find the files (`locate`) and decide the architecture from the config. 2. Load the Hugging Face model in the
-   requested dtype, merge an adapter, refuse missing and non-finite weights (`checkpoint`). 3. Run it on a short text.
-   4. Convert it without any processing of the weights (`build`), and drop it. 5. Run the converted model on the same
-   text and refuse a difference (`check`). 6. Note where it came from (`source`).
+   requested dtype, refuse missing, unused and non-finite weights (`checkpoint`), merge an adapter (`adapter`). 3. Run
+   it on a short text. 4. Convert it without any processing of the weights (`build`), and drop it. 5. Run the converted
+   model on the same text and refuse a difference (`check`). 6. Note where it came from (`source`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from typing import Any, Literal
 import torch
 
 from itlens.errors import ModelError
+from itlens.models.adapter import HALF, Adapter, cast, merged, read_adapter
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name, refuse_unsupported, to_bridge, to_hooked, to_official
 from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
-from itlens.models.checkpoint import load_checkpoint, merged, ready, resolve_tokenizer
+from itlens.models.checkpoint import load_checkpoint, read_model_config, ready, refuse_not_finite, resolve_tokenizer
+from itlens.models.given import evaluated, refuse_unreadable
 from itlens.models.hooked_model import HookedModel
-from itlens.models.locate import local_path, locate, read_config
+from itlens.models.locate import Place, local_path, locate
 from itlens.models.memory import give_back, trim
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
+from itlens.models.traits import stored_precision
 
 Backend = Literal["hooked", "bridge"]
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
@@ -97,16 +100,42 @@ def _from_files(source: ModelSource, tokenizer: Any, remote_code: bool, check: b
     # an alias or official name of TransformerLens ("gpt2-small"), unless a folder of that name lies here
     official = None if local_path(source.name).exists() else official_name(source.name)
     place = locate(official or source.name, revision=revision, weights=True, code=remote_code)
-    config = read_config(place, trust_remote_code=remote_code)
+    config = read_model_config(place, trust_remote_code=remote_code)
     if source.backend == "hooked":
         refuse_unsupported(config, source.name)
-    own_tokenizer = resolve_tokenizer(tokenizer, place, trust_remote_code=remote_code)
-    model = load_checkpoint(place, config, DTYPES[source.dtype], trust_remote_code=remote_code)
-    if source.adapter is not None:
-        model = merged(model, source.adapter, source.name)
+    adapter = read_adapter(source.adapter) if source.adapter is not None else None
+    own_tokenizer = resolve_tokenizer(tokenizer, place, adapter=adapter, trust_remote_code=remote_code)
+    dtype = DTYPES[source.dtype]
+    model = load_checkpoint(place, config, _wide(dtype, place, adapter), trust_remote_code=remote_code)
+    if adapter is not None:
+        model, source = _with_adapter(model, adapter, source, own_tokenizer, check)
+        cast(model, dtype)
     model = ready(model, source.device, source.name)
     revision = place_fingerprint(place, source.adapter)
     return _converted(model, replace(source, revision=revision, tokenizer=own_tokenizer), check, official, share=True)
+
+
+def _wide(dtype: torch.dtype, place: Place, adapter: Adapter | None) -> torch.dtype:
+    """Return the precision to load in: the requested one, or a wider one in which an adapter is merged before
+    rounding."""
+    if adapter is None or dtype not in HALF or stored_precision(place) == dtype_name(dtype):
+        return dtype
+    return torch.float32
+
+
+def _with_adapter(
+    model: Any, adapter: Adapter, source: ModelSource, tokenizer: Any, check: bool
+) -> tuple[Any, ModelSource]:
+    """Return the model with the adapter merged, and the source with what merging found."""
+    ids = _check_ids(model, tokenizer) if check else []
+    model, notices = merged(model, adapter, source.name, DTYPES[source.dtype], ids)
+    model.generation_config = adapter.generation_settings() or model.generation_config
+    return model, replace(source, notices=notices)
+
+
+def _check_ids(model: Any, tokenizer: Any) -> list[int]:
+    facts = config_facts(model.config)
+    return check_ids(tokenizer, facts["vocabulary"], min(64, facts["context"] or 64))
 
 
 def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -> Any:
@@ -118,20 +147,38 @@ def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -
             "HookedTransformer or a TransformerBridge (merge a PEFT model first: merge_and_unload())."
         )
     source = replace(source, name=model.config._name_or_path or type(model).__name__)
-    if source.adapter is not None:
-        model = merged(copy.deepcopy(model), source.adapter, source.name)  # merging writes into the weights
-    model = ready(model, source.device, source.name)
-    source = replace(source, revision=object_fingerprint(model), tokenizer=resolve_tokenizer(tokenizer, None))
+    refuse_unreadable(model, source.name)
+    if any(".base_layer." in key for key, _ in model.named_parameters()):
+        raise ModelError(
+            f"The {type(model).__name__} that load_model got has adapter layers that are not merged, which a converted "
+            "model would leave out; merge them first: PeftModel.merge_and_unload()."
+        )
+    adapter = read_adapter(source.adapter) if source.adapter is not None else None
+    own_tokenizer = resolve_tokenizer(tokenizer, None, adapter=adapter)
+    if adapter is not None:
+        model = copy.deepcopy(model)  # merging writes into the weights
+        if model.dtype in HALF and model.dtype != DTYPES[source.dtype]:
+            cast(model, torch.float32)
+        model, source = _with_adapter(model, adapter, source, own_tokenizer, check)
+    refuse_not_finite(model, source.name)
+    source = replace(source, revision=object_fingerprint(model), tokenizer=own_tokenizer)
+    if source.backend == "bridge":  # takes the model over
+        return _converted(ready(model, source.device, source.name), source, check, None, share=False)
     return _converted(model, source, check, None, share=False)
 
 
 def _converted(model: Any, source: ModelSource, check: bool, official: str | None, *, share: bool) -> Any:
     """Convert a Hugging Face model and compare; `share` says that its tensors may be taken over."""
     architecture, dtype = architecture_of(model.config), DTYPES[source.dtype]
-    context = min(64, config_facts(model.config)["context"] or 64)
-    ids = check_ids(source.tokenizer, model.config.vocab_size, context) if check else []
-    reference = reference_logits(model, ids) if check else None
-    source = replace(source, architecture=architecture, parameters=int(model.num_parameters()), stop=_stop_ids(model))
+    ids = _check_ids(model, source.tokenizer) if check else []
+    with evaluated(model):
+        reference = reference_logits(model, ids) if check else None
+    source = replace(
+        source,
+        architecture=architecture,
+        parameters=int(model.num_parameters()),
+        stop=ends_of(getattr(model, "generation_config", None)),
+    )
     how = {"dtype": dtype, "device": source.device, "tokenizer": source.tokenizer}
     if source.backend == "bridge":
         conversion, own = "bridge", to_bridge(model, name=source.name, **how)
@@ -147,9 +194,8 @@ def _converted(model: Any, source: ModelSource, check: bool, official: str | Non
     return attach(own, replace(source, conversion=conversion, check=found))
 
 
-def _stop_ids(model: Any) -> tuple[int, ...]:
-    """Return the ids at which the checkpoint's generation settings stop (chat models often have several)."""
-    settings = getattr(model, "generation_config", None)
+def ends_of(settings: Any) -> tuple[int, ...]:
+    """Return the ids at which a checkpoint's generation settings stop (chat models often have several)."""
     named = getattr(settings, "eos_token_id", None)
     if named is None:
         return ()

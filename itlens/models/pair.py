@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from itlens.errors import ModelError, PairError
+from itlens.models.checkpoint import check_places, read_model_config
 from itlens.models.compatibility import PairReport, Side, compare_sides
 from itlens.models.hooked_model import HookedModel
 from itlens.models.load import load_model
@@ -62,11 +63,15 @@ class ModelPair:
     def check_files(self) -> None:
         """Look through both models' weight files, one tensor at a time, before hours are spent on the first.
 
-        Raises ModelError for files that are truncated or hold NaN. Models given as objects are passed over.
+        Raises ModelError for files that are truncated or hold NaN, and for weights that are missing or have no place in
+        the model. Models given as objects are passed over.
         """
+        remote = bool(self._same.get("trust_remote_code", False))
         for model in self._names.values():
             if isinstance(model, (str, Path)):
-                refuse_broken_files(locate(model, revision=self._same.get("revision"), weights=True))
+                place = locate(model, revision=self._same.get("revision"), weights=True, code=remote)
+                refuse_broken_files(place)
+                check_places(place, read_model_config(place, trust_remote_code=remote), trust_remote_code=remote)
 
     def __repr__(self) -> str:
         adapter = self._adapters["tuned"]
@@ -82,7 +87,9 @@ class ModelPair:
 
     def side(self, which: str) -> Side:
         options = {
-            name: self._same[name] for name in ("tokenizer", "trust_remote_code", "revision") if name in self._same
+            name: self._same[name]
+            for name in ("tokenizer", "trust_remote_code", "revision", "dtype")
+            if name in self._same
         }
         return Side.of(which, self._names[which], adapter=self._adapters[which], **options)
 

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from itlens.errors import ModelError
-from itlens.files import read_json
+from itlens.foreign import foreign
 from itlens.models.hooked_model import HookedModel, refuse_no_model
-from itlens.models.locate import Place, first_line, locate, locate_adapter
+from itlens.models.locate import Place, locate, locate_adapter, safetensors_of
 from itlens.tokenization import front_tokens
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
@@ -43,7 +43,8 @@ class ModelSource:
     tokenizer as loaded (the model's own `tokenizer` attribute is a copy that TransformerLens may fill in); front: the
     ids that this tokenizer puts in front of a text; parameters: their number as Hugging
     Face counts it (tied ones once); context: the longest text in tokens; stop: the ids that end a response, from the
-    checkpoint's generation settings (the tokenizer's EOS comes on top).
+    checkpoint's generation settings (the tokenizer's EOS comes on top); notices: what merging an adapter found, a
+    sentence each.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelSource:
     parameters: int = 0
     context: int = 0
     stop: tuple[int, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         adapter = f" + {self.adapter}" if self.adapter else ""
@@ -170,29 +172,21 @@ def object_fingerprint(model: Any) -> str:
 
 def refuse_broken_files(place: Place) -> None:
     """Raise ModelError for a safetensors file that is truncated, missing, or holds NaN or infinity."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     for path in _weight_files(place):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 (not a mapping)
-                    _refuse_not_finite(file.get_tensor(name), name, place.name)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ModelError(f"The weights of {place.name} cannot be loaded: {first_line(error)}") from error
+        with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                _refuse_not_finite(file.get_tensor(name), name, place.name)
 
 
 def _weight_files(place: Place) -> list[Path]:
     """Return the safetensors files that transformers would load from this folder."""
     if place.gguf:
         return []
-    index = place.folder / "model.safetensors.index.json"
-    if index.is_file():
-        held = read_json(index)
-        mapped = held.get("weight_map") if isinstance(held, dict) else None
-        return [place.folder / str(name) for name in sorted(set(mapped.values()))] if isinstance(mapped, dict) else []
-    single = place.folder / "model.safetensors"
-    if single.is_file():
-        return [single]
+    files = safetensors_of(place.folder)
+    if files:
+        return files
     if not any(path.suffix in WEIGHTS for path in place.folder.iterdir()):
         raise ModelError(
             f"The folder of {place.name} holds no weights; expected model.safetensors next to config.json."

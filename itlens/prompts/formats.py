@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from itlens.errors import PromptError
 from itlens.prompts.prompt import KINDS, Prompt
 from itlens.prompts.spans import Span, quote
+from itlens.prompts.templates import render_chat
 
 PLACE = "{prompt}"
 _SENTINEL = "ItlensSentinelQx7Zv"
@@ -124,16 +125,4 @@ def _chat_frame(tokenizer: Any) -> tuple[str, str]:
 
 
 def _render(tokenizer: Any, text: str) -> str:
-    from jinja2 import TemplateError  # what transformers renders chat templates with; not needed for other formats
-
-    try:
-        rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-        )
-    except (TemplateError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise PromptError(
-            f'The chat template cannot be rendered ({error}); use format="raw" or a text that holds {PLACE}.'
-        ) from error
-    if not isinstance(rendered, str):
-        raise PromptError(f"The chat template rendered to a {type(rendered).__name__} where text was expected.")
-    return rendered
+    return render_chat(tokenizer, [{"role": "user", "content": text}])

@@ -5,12 +5,15 @@ Only the extra "static" needs sentence-transformers; it is imported here, when s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from itlens.errors import StoreError
+from itlens.foreign import foreign
 
 
 def read_static_model(
@@ -31,11 +34,9 @@ def read_static_model(
             f"{name!r} is no file of word vectors; to read it as a sentence-transformers model: "
             "pip install 'itlens[static]'."
         ) from error
-    try:
-        module: Any = SentenceTransformer(name, device="cpu")[0]
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{name!r} is neither a file of word vectors nor a model that loads ({reason}).") from error
+    _refuse_own_code(name)
+    with foreign(StoreError, f"{name!r} is neither a file of word vectors nor a model that loads"):
+        module: Any = SentenceTransformer(name, device="cpu", trust_remote_code=False)[0]
     if type(module).__name__ != "StaticEmbedding":
         raise StoreError(
             f"{name!r} is no static model: its vectors depend on the whole text. Expected a StaticEmbedding model."
@@ -44,6 +45,21 @@ def read_static_model(
     if words is None:
         return _own_words(module.tokenizer, table, size)
     return _asked_words(module.tokenizer, table, list(words)[:size])
+
+
+def _refuse_own_code(name: str) -> None:
+    """Raise StoreError for a folder whose modules are not those of sentence-transformers: loading runs their code."""
+    path = Path(name).expanduser() / "modules.json"
+    if not path.is_file():
+        return
+    with foreign(StoreError, f"{path} cannot be read"):
+        kinds = [str(module["type"]) for module in json.loads(path.read_text(encoding="utf-8"))]
+    strange = [kind for kind in kinds if kind.partition(".")[0] != "sentence_transformers"]
+    if strange:
+        raise StoreError(
+            f"{name!r} asks for code of its own ({strange[0]} in modules.json), which is not run; expected the modules "
+            "of sentence-transformers."
+        )
 
 
 def _own_words(tokenizer: Any, table: np.ndarray, size: int | None) -> tuple[list[str], np.ndarray]:

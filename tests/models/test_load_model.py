@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers.utils import logging as hf_logging
 
 from itlens.errors import ModelError
 from itlens.models import ModelSource, load_model, source_of
+from itlens.models.quiet import quiet
 from tests.tiny import ARCHITECTURES, hf_in_float64, tiny_folder, tiny_hf_model, tiny_tokenizer
 
 BACKENDS = ("hooked", "bridge")
@@ -251,6 +253,23 @@ def test_loading_leaves_no_trace(tmp_path: Path, capfd: pytest.CaptureFixture[st
         assert settings() == before
     assert not [warning for warning in caught if "deprecated" in str(warning.message)]
     assert capfd.readouterr() == ("", "")
+
+
+def test_loading_in_threads_leaves_no_trace_and_hides_nobody_elses_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, before = tiny_folder(tmp_path, "llama"), (*settings(), sys.stdout, sys.stderr)
+    with quiet():  # as while another thread loads
+        with ThreadPoolExecutor(3) as pool:
+            loads = [pool.submit(load_model, folder) for _ in range(6)]
+            other = pool.submit(logging.getLogger("transformers").warning, "of a thread that loads nothing")
+        logging.getLogger("transformers").warning("chatter")
+        logging.getLogger("of.the.program").warning("a warning")
+        print("a line")
+    assert all(load.result().cfg.n_layers == 2 for load in loads) and other.result() is None
+    assert (*settings(), sys.stdout, sys.stderr) == before
+    assert "a line" in capsys.readouterr().out
+    assert "a warning" in caplog.text and "chatter" not in caplog.text
 
 
 def test_importing_is_light() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +12,9 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from itlens import Prompt, PromptError, format_prompts
+from itlens.prompts import templates
+from tests.chat_templates import TEMPLATES
+from tests.tiny import tiny_tokenizer
 
 
 class FakeTokenizer:
@@ -114,7 +119,7 @@ def test_a_template_that_trims_one_side(cut: str) -> None:
         ("nothing", "writes the user's message 0 times"),
         ("{{ messages[0].content | replace('b', 'c') }}", "changes the text of prompt"),
         ("{% if 'b' in messages[0].content %}!{% endif %}{{ messages[0].content }}", "changes the text of prompt"),
-        ("{{ raise_exception('no user here') }}", "cannot be rendered .no user here."),
+        ("{{ raise_exception('no user here') }}", "cannot be rendered: no user here"),
         ("{{ 1 + 'a' }}", "cannot be rendered"),
         ("{% if %}", "cannot be rendered"),
     ],
@@ -183,3 +188,52 @@ def test_a_real_tokenizer_renders_its_template() -> None:
     tokenizer.chat_template = "{{ raise_exception('only with tools') }}"
     with pytest.raises(PromptError, match="only with tools"):
         format_prompts([Prompt("a")], "chat", tokenizer)
+
+
+HOSTILE = {
+    "division": ("{{ 1 // 0 }}", "integer division or modulo by zero"),
+    "recursion": ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "recursion"),
+    "undefined": ("{{ messages[7].content.words }}", "has no element 7|undefined"),
+    "syntax": ("{% for message in %}", "Expected an expression"),
+    "range": ("{% for n in range(10 ** 9) %}{% endfor %}", "computes a power"),
+    "power": ("{{ 9 ** 9 ** 9 }}", "computes a power"),
+    "factor": ("{{ 'x' * 100000000000 }}", "computes with 100000000000"),
+}
+
+
+@pytest.mark.parametrize(("template", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_chat_template_ends_in_one_sentence(template: str, told: str) -> None:
+    with pytest.raises(PromptError, match=told) as error:
+        format_prompts([Prompt("Go.", instruction="Go.")], "chat", tiny_tokenizer(chat_template=template))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("inner", ["{{ a }}", "{% set x = a * b %}", ""], ids=["writes", "counts", "nothing"])
+def test_a_chat_template_without_an_end_is_stopped(inner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "SECONDS", 0.3)
+    numbers = "range(99999)"
+    loops = f"{{% for a in {numbers} %}}{{% for b in {numbers} %}}{inner}{{% endfor %}}{{% endfor %}}"
+    before, started = sys.gettrace(), time.monotonic()
+    with pytest.raises(PromptError, match=r"takes longer than 0\.3 seconds"):
+        format_prompts([Prompt("Go.", instruction="Go.")], "chat", tiny_tokenizer(chat_template=loops))
+    assert time.monotonic() - started < 10 and sys.gettrace() is before
+
+
+def test_markdown_and_dates_are_no_large_numbers() -> None:
+    template = "**Today** 20240101 {{ 2 * 3 }}{% generation %}{% endgeneration %}{{ messages[0].content }}"
+    (done,) = format_prompts([Prompt("Go.", instruction="Go.")], "chat", tiny_tokenizer(chat_template=template))
+    assert done.text == "**Today** 20240101 6Go."
+
+
+IGNORING = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_released_templates_announce_the_models_turn(name: str) -> None:
+    assert templates.unannounced_turn(tiny_tokenizer(chat_template=TEMPLATES[name])) == ""
+
+
+def test_a_template_without_a_generation_prompt_is_noticed() -> None:
+    assert templates.unannounced_turn(tiny_tokenizer(chat_template=IGNORING)) == "<|im_start|>assistant\n"
+    assert templates.unannounced_turn(tiny_tokenizer(chat_template="{{ 1 // 0 }}")) == ""
+    assert templates.unannounced_turn(tiny_tokenizer()) == ""

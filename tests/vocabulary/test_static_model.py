@@ -62,3 +62,15 @@ def test_without_sentence_transformers_the_extra_is_named(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(StoreError, match=r"'nobody/no-such-model' is no file.*pip install 'itlens\[static\]'"):
         WordVectors.load("nobody/no-such-model")
+
+
+@pytest.mark.parametrize("content", ['[{"type": "own_code.Module"}]', '[{"path": ""}]', "[1]", "{"])
+def test_modules_of_the_folders_own_are_not_run(model_folder: Path, tmp_path: Path, content: str) -> None:
+    for path in model_folder.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "modules.json").write_text(content)
+    (tmp_path / "own_code.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    with pytest.raises(StoreError, match=r"own_code\.Module in modules\.json|modules\.json cannot be read") as error:
+        WordVectors.load(tmp_path)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
