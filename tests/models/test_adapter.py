@@ -130,7 +130,7 @@ def test_a_merged_model_computes_what_peft_computes_without_merging(tmp_path: Pa
     model = tiny_hf_model("llama", tie_word_embeddings=tied)
     wrapped = _wrapped(model, copy.deepcopy(config))
     wrapped.save_pretrained(tmp_path)
-    for backend in ("hooked", "bridge"):
+    for backend in ("hooked", "bridge") if tied else ("hooked",):
         own = load_model(copy.deepcopy(model), adapter=tmp_path, backend=backend, tokenizer=False)
         torch.testing.assert_close(logits(own), logits(wrapped), rtol=0, atol=1e-3)
 
