@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import nn
 
 from itlens.errors import ModelError
 from itlens.models.hooked_model import HookedModel
@@ -36,7 +37,7 @@ def undisturbed(model: HookedModel, *, derivatives: bool = False) -> Iterator[No
         if derivatives:
             _refuse_inference_weights(model)
         mend_tables(model)
-        training = [module for module in model.modules() if module.training]
+        training = [module for module in _modules(model) if module.training]
         wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
         try:
             for module in training:
@@ -55,7 +56,7 @@ def undisturbed(model: HookedModel, *, derivatives: bool = False) -> Iterator[No
 def mend_tables(model: HookedModel) -> None:
     """Replace tables of a model that were made in inference mode by equal ones that derivatives can go through."""
     with outside_inference_mode():
-        for module in model.modules():
+        for module in _modules(model):
             for kept in (module._buffers, vars(module)):  # slopes of ALiBi are a plain attribute
                 made_there = [
                     (name, value)
@@ -64,6 +65,14 @@ def mend_tables(model: HookedModel) -> None:
                 ]
                 for name, value in made_there:
                     kept[name] = value.clone()
+
+
+def _modules(model: HookedModel) -> list[nn.Module]:
+    """Return all modules of a model; a bridge does not count those of the Hugging Face model that it has no name for,
+    such as the dropout of embeddings."""
+    inner = getattr(model, "original_model", None)
+    own = [*model.modules(), *(inner.modules() if isinstance(inner, nn.Module) else ())]
+    return list({id(module): module for module in own}.values())
 
 
 def _refuse_inference_weights(model: HookedModel) -> None:
