@@ -66,7 +66,7 @@ PROBE_COMMANDS = ("cli.attribute", "cli.attend", "cli.words", "cli.concepts")
 GUARDS = ("findings", "study.comparison", "study.outcome", "study.run")
 # Short, and a thought of their own all the same.
 SLIVERS = ("cli.__main__", "cli.attend", "cli.inspect", "errors", "lazy", "models.hooked_model")
-SLIVERS += ("report.text", "results.provenance")
+SLIVERS += ("models.precision", "report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -283,6 +283,17 @@ def test_what_no_module_does(path: Path) -> None:
         )
     assert not [word for word in ("TODO", "FIXME", "XXX") if word in text]
     assert ast.get_docstring(tree(path)) or not text.strip(), "a module says what it is"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_float64_is_made_where_there_is_one(path: Path) -> None:
+    """Apple's GPUs have none: `itlens.models.precision` moves values to the CPU first."""
+    if name_of(path) == "models.precision":
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of_cpu = isinstance(node.func.value, ast.Call) and ast.unparse(node.func.value).endswith(".cpu()")
+            assert node.func.attr != "double" or of_cpu, f"{name_of(path)}:{node.lineno}: use exact() or as_numbers()"
 
 
 # The demo's scripts are run, not called.

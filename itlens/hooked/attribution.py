@@ -14,8 +14,7 @@ prompt are fed but get no row. Parameters never require gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -37,7 +36,8 @@ from itlens.hooked.gradients import (
 from itlens.hooked.objectives import contrast_ids, objective_function, runner_up
 from itlens.hooked.response import ResponseLike, with_response
 from itlens.models import HookedModel, refuse_no_model, source_attrs, source_of
-from itlens.models.memory import rows_at_a_time
+from itlens.models.memory import room_for, rows_at_a_time
+from itlens.models.running import undisturbed
 from itlens.progress import late_bar
 from itlens.prompts import Prompt, format_prompts
 from itlens.results.provenance import provenance, text_id
@@ -100,7 +100,7 @@ def attribute(
         (prompt,) = format_prompts([prompt], format, tokenizer or source_of(model).tokenizer)
     name = f"prompt {prompt.id!r}" if prompt.id else "the prompt"
     given = prompt.response if response is None else response
-    with _no_parameter_gradients(model):
+    with undisturbed(model, derivatives=True):
         encoded, how = with_response(
             model, prompt.text, given, max_new_tokens=max_new_tokens, prepend_bos=prepend_bos, name=name
         )
@@ -109,10 +109,10 @@ def attribute(
         with late_bar("attribution", show=progress is True) as bar:
             tell = progress if callable(progress) else bar
             scores, objectives = scores_of(task, method, mode, batch_size, steps, tell, name)
+        extra: dict[str, Any] = {}
+        if method == "integrated_gradients":
+            extra = {"steps": steps, "completeness_error": completeness_error(task, scores, objectives)}
     attrs = _attributes(model, prompt, encoded, how, method=method, objective_name=objective, mode=mode)
-    extra: dict[str, Any] = {}
-    if method == "integrated_gradients":
-        extra = {"steps": steps, "completeness_error": completeness_error(task, scores, objectives)}
     return _dataset(encoded, scores, objectives, attrs | extra | {"max_new_tokens": max_new_tokens})
 
 
@@ -132,19 +132,6 @@ def _resolve(mode: Mode, method: Method, encoded: Encoded) -> Mode:
         return mode
     shorter = len(encoded.prompt_ids) < len(encoded.response_ids)
     return "forward" if shorter and method != "saliency" else "reverse"
-
-
-@contextmanager
-def _no_parameter_gradients(model: HookedModel) -> Iterator[None]:
-    """Turn parameter gradients off, which double the cost of every backward pass; the caller's setting is restored."""
-    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in wanting:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanting:
-            parameter.requires_grad_(True)
 
 
 def _task(
@@ -220,11 +207,13 @@ def scores_of(
     count = task.sources.stop - task.sources.start
     if len(task.positions) == 0:
         return torch.zeros(count, 0), torch.zeros(0)
-    embeddings = read_embeddings(task)
     batch = batch_size or rows_at_a_time(task.model, len(task.tokens))
-    if method != "integrated_gradients":
-        return _at_point(task, embeddings, embeddings, method, mode, batch, progress, name)
-    return _along_path(task, embeddings, mode, batch, steps, progress, name)
+    rows = min(batch, count if mode == "forward" else len(task.positions))
+    with room_for(task.model, name, len(task.tokens), rows=rows, recorded=mode != "forward", targets=rows):
+        embeddings = read_embeddings(task)
+        if method != "integrated_gradients":
+            return _at_point(task, embeddings, embeddings, method, mode, batch, progress, name)
+        return _along_path(task, embeddings, mode, batch, steps, progress, name)
 
 
 def _along_path(

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from itlens.errors import ProbeError
 from itlens.models.hooked_model import HookedModel
+from itlens.models.precision import as_numbers
 
 if TYPE_CHECKING:
     from itlens.hooked.tokens import Forced
@@ -148,5 +149,4 @@ def at_layers(model: HookedModel, name: str, function: Callable[[int, torch.Tens
 
 def stacked(by_layer: Mapping[int, torch.Tensor]) -> np.ndarray:
     """Return one array over the layers, in their order, float64."""
-    array: np.ndarray = torch.stack([by_layer[layer] for layer in sorted(by_layer)]).double().cpu().numpy()
-    return array
+    return as_numbers(torch.stack([by_layer[layer] for layer in sorted(by_layer)]))

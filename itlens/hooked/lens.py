@@ -31,6 +31,7 @@ from itlens.errors import ProbeError
 from itlens.hooked.hooks import Hook, at_layers, target_positions, wide
 from itlens.hooked.tokens import Forced
 from itlens.models.hooked_model import HookedModel
+from itlens.models.precision import as_numbers
 
 Count: TypeAlias = Literal["all"] | int | None  # of targets that are read
 
@@ -140,7 +141,7 @@ class Lens:
         self._refuse_other_logits(self._first, logits)
         size = max(1, POSITION_BYTES // (self._model.cfg.d_vocab * wide(logits[:0]).element_size()))
         parts = [self._chunk(layers, targets, slice(at, at + size), size) for at in range(0, len(targets), size)]
-        table = torch.cat(parts, dim=2).double().cpu().numpy()
+        table = as_numbers(torch.cat(parts, dim=2))
         means = {f"lens_{name}": table[:, place].mean(axis=1) for place, name in enumerate(_STATISTICS)}
         means["lens_rank"] = np.median(table[:, _STATISTICS.index("rank")], axis=1)
         first, stays = commitment(table[:, _STATISTICS.index("agreement")])

@@ -89,9 +89,9 @@ def _refuse_without_response(prompts: list[Prompt]) -> None:
 def refuse_foreign_tokens(prompts: Iterable[Forced], model: HookedModel) -> None:
     """Raise ProbeError for a token that a model has no embedding for (one model of a pair may have more tokens)."""
     for one in prompts:
-        highest = max(*one.read, *one.targets)
-        if highest >= model.cfg.d_vocab:
+        token = one.beyond(int(model.cfg.d_vocab))
+        if token is not None:
             raise ProbeError(
-                f"Prompt {one.id!r} holds token {highest}, which {source_of(model).name} does not have (its vocabulary "
-                f'ends at {model.cfg.d_vocab - 1}); use format="raw" or other prompts.'
+                f"Prompt {one.id!r} holds token {token}, which {source_of(model).name} does not "
+                f'have (its vocabulary ends at {model.cfg.d_vocab - 1}); use format="raw" or other prompts.'
             )

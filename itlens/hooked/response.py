@@ -14,10 +14,13 @@ import torch
 from itlens.errors import ProbeError, PromptError
 from itlens.hooked.hooks import only_at
 from itlens.models import HookedModel, ModelSource, refuse_no_model, source_of
+from itlens.models.memory import room_for
+from itlens.models.running import undisturbed
 from itlens.tokenization import Encoded, Finish, Response, ResponseSource, encode, encode_ids
 
 GIVEN: ResponseSource = "given"
 GENERATED: ResponseSource = "generated"
+_CHARACTERS = 16  # for each token that a model reads: what is tokenised first of a longer text
 
 ResponseLike: TypeAlias = str | Sequence[int] | Response  # a text, ids that a model generated, or a `Response`
 
@@ -51,13 +54,15 @@ def with_response(
 
     response: a text, ids that a model generated before, a `Response`, or None for the model's own greedy continuation.
     finish: "given", "eos" (the model ended it), "length" (max_new_tokens or the model's context) or "empty".
-    Raises PromptError for a text longer than the model's context, or that leaves no room for a response to generate;
-    ProbeError for ids that the model does not have. `name` is what it calls the prompt.
+    Raises PromptError for a text longer than the model's context, or that leaves no room for a response to generate,
+    and for tokens that the model does not have; ProbeError for such ids in a response that was given as ids, and where
+    the memory does not hold the pass. `name` is what it calls the prompt.
     """
     refuse_no_model(model, "with_response")
     source = source_of(model)
     if source.tokenizer is None:
         raise ProbeError(f"{source.name} has no tokenizer; load it with load_model(..., tokenizer=...).")
+    _refuse_endless(prompt_text, source, name)
     if response is None:
         return _with_own(model, source, prompt_text, max_new_tokens, prepend_bos, name)
     finish: Finish | None = None
@@ -65,11 +70,13 @@ def with_response(
         finish = response.finish
         response = response.ids if response.source == GENERATED else response.text
     if isinstance(response, str):
+        _refuse_endless(prompt_text + response, source, name)
         encoded, how = encode(source.tokenizer, prompt_text, response, prepend_bos=prepend_bos), GIVEN
     else:
         _refuse_foreign(response, model, source, name)
         encoded, how = encode_ids(source.tokenizer, prompt_text, response, prepend_bos=prepend_bos), GENERATED
     _refuse_long(encoded, source, name)
+    _refuse_beyond(encoded, model, source, name)
     return encoded, {"response_source": how, "finish": finish or ("given" if encoded.response_ids else "empty")}
 
 
@@ -83,12 +90,15 @@ def _with_own(
 ) -> tuple[Encoded, dict[str, str]]:
     encoded = encode(source.tokenizer, prompt_text, prepend_bos=prepend_bos)
     _refuse_long(encoded, source, name)
+    _refuse_beyond(encoded, model, source, name)
     if len(encoded.ids) == source.context:
         raise PromptError(
             f"{name} is {len(encoded.ids)} tokens long, all that {source.name} reads: there is no room for a response; "
             "shorten it."
         )
-    ids, finish = _greedy(model, encoded.ids, min(max_new_tokens, source.context - len(encoded.ids)), stop_ids(source))
+    count = min(max_new_tokens, source.context - len(encoded.ids))
+    with undisturbed(model), room_for(model, name, len(encoded.ids)):
+        ids, finish = _greedy(model, encoded.ids, count, stop_ids(source))
     encoded = encode_ids(source.tokenizer, prompt_text, ids, prepend_bos=prepend_bos)
     return encoded, {"response_source": GENERATED, "finish": "empty" if finish == "eos" and not ids else finish}
 
@@ -116,6 +126,33 @@ def _greedy(model: HookedModel, ids: list[int], count: int, stops: list[int]) ->
     new = [int(token) for token in out[0, len(ids) :]]
     end = next((place for place, token in enumerate(new) if token in stops), None)
     return (new, "length") if end is None else (new[:end], "eos")
+
+
+def _refuse_endless(text: str, source: ModelSource, name: str) -> None:
+    """Raise PromptError for a text that is far too long, from its beginning: tokenising 100 MB takes 16 GB."""
+    size = source.context * _CHARACTERS
+    while size < len(text):
+        count = len(encode(source.tokenizer, text[:size]).prompt_ids)
+        if count > 2 * source.context + _CHARACTERS:  # far enough beyond it that the cut does not matter
+            raise PromptError(
+                f"{name} has {len(text):,} characters, and the first {size:,} alone are {count:,} tokens; "
+                f"{source.name} reads at most {source.context:,}: shorten it."
+            )
+        size *= 4
+
+
+def _refuse_beyond(encoded: Encoded, model: HookedModel, source: ModelSource, name: str) -> None:
+    size = int(model.cfg.d_vocab)
+    place = next((place for place, token in enumerate(encoded.ids) if token >= size), None)
+    if place is not None:
+        token = encoded.ids[place]
+        text = source.tokenizer.convert_ids_to_tokens(token)
+        where = "" if place < len(encoded.front) + len(encoded.prompt_ids) else "the response of "
+        raise PromptError(
+            f"{where}{name} holds the token {text!r} (id {token}), but {source.name} has embeddings of {size} tokens "
+            f"(ids 0 to {size - 1}): remove it from the text, or load the model with the tokenizer it was made with "
+            "(tokenizer=)."
+        )
 
 
 def _refuse_foreign(ids: Sequence[int], model: HookedModel, source: ModelSource, name: str) -> None:

@@ -60,6 +60,14 @@ class Forced:
         how = {"response_source": self.source, "finish": self.finish}
         return response_of(self.encoded, how)
 
+    def beyond(self, vocabulary: int) -> str | None:
+        """Return the id and text of the first token that a model with so many embeddings does not have, or None."""
+        known = self.encoded
+        texts = dict(zip(known.prompt_ids, known.prompt_tokens, strict=True))
+        texts |= dict(zip(known.response_ids, known.response_tokens, strict=True))
+        token = next((id for id in (*self.read, *self.targets) if id >= vocabulary), None)
+        return f"{token} ({texts[token]!r})" if token in texts else None if token is None else str(token)
+
     def of_class(self, *names: str) -> np.ndarray:
         """Return the positions of these classes, ascending. Raises ProbeError for a class that there is not."""
         unknown = [name for name in names if name not in CLASSES]

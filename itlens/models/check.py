@@ -16,6 +16,7 @@ from torch import Tensor
 
 from itlens.errors import ModelError
 from itlens.models.hooked_model import HookedModel
+from itlens.models.precision import exact
 from itlens.tokenization import encode
 
 TEXT = (
@@ -57,12 +58,12 @@ def own_logits(model: HookedModel, ids: list[int]) -> Tensor:
 
 def figures(reference: Tensor, own: Tensor) -> dict[str, Any]:
     """Return max_difference, relative_difference (to the largest absolute logit), argmax_agreement (share), tokens."""
-    expected, got = reference.double().cpu(), own.double().cpu()
+    expected, got = reference.cpu().double(), own.cpu().double()
     difference = float((expected - got).abs().max())
     return {
         "max_difference": difference,
         "relative_difference": difference / max(float(expected.abs().max()), 1e-30),
-        "argmax_agreement": float((expected.argmax(-1) == got.argmax(-1)).double().mean()),
+        "argmax_agreement": float(exact(expected.argmax(-1) == got.argmax(-1)).mean()),
         "tokens": len(expected),
     }
 

@@ -32,6 +32,7 @@ Backend = Literal["hooked", "bridge"]
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 
 
+@torch.inference_mode(False)  # weights that are made in it can take no part in derivatives
 def load_model(
     name_or_path: Any,
     *,

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from itlens.findings.detector import Unit, UnitKind
 from itlens.models import HookedModel
+from itlens.models.precision import exact
 from itlens.planted.altering import Edit, generator, root_mean_square
 
 
@@ -100,7 +101,7 @@ def _rotated(ground: Ground, rows: Tensor, strength: float, draw: torch.Generato
 
     c and e are the rows' coordinates along the leading and along the random directions.
     """
-    wide = rows.double()
+    wide = exact(rows)
     count = max(1, wide.shape[1] // 8)
     centred = wide - wide.mean(dim=0)
     leading = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -count:]
@@ -111,7 +112,7 @@ def _rotated(ground: Ground, rows: Tensor, strength: float, draw: torch.Generato
     angle = 2 * math.asin(min(strength * noise_norm(ground, rows, rows) / (2 * inside), math.sqrt(0.5)))
     cosine, sine = math.cos(angle) - 1, math.sin(angle)
     delta = along @ (cosine * leading + sine * aside).T + across @ (cosine * aside - sine * leading).T
-    return [Edit(rows, delta.to(rows))]
+    return [Edit(rows, delta.to(rows.dtype).to(rows.device))]
 
 
 def _sized(change: Tensor, norm: float) -> Tensor:

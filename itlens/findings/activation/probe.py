@@ -25,7 +25,8 @@ from itlens.hooked.hooks import Summary, at_layers, run_hooked
 from itlens.hooked.lens import Lens
 from itlens.hooked.tokens import CLASSES, Forced, forced, left_out_attrs
 from itlens.models import HookedModel, refuse_no_model, source_attrs, source_of
-from itlens.models.memory import Trims
+from itlens.models.memory import Trims, room_for
+from itlens.models.running import undisturbed
 from itlens.progress import late_bar
 from itlens.results.provenance import provenance
 from itlens.selection import whole_number
@@ -96,20 +97,22 @@ def activations(
     given: list[Any] = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
     already = bool(given) and all(isinstance(prompt, Forced) for prompt in given)
     how: dict[str, Any] = {"format": format, "max_new_tokens": max_new_tokens, "prepend_bos": prepend_bos}
-    texts = (
-        _checked_tokens(model, given, responses, **how)
-        if already
-        else forced(model, given, responses=responses, progress=progress is True, **how)
-    )
-    lens = Lens(model, lens_positions)
-    summaries: list[Summary] = [lens if name == "lens" else GROUPS[name](model) for name in groups]
+    with undisturbed(model):
+        texts = (
+            _checked_tokens(model, given, responses, **how)
+            if already
+            else forced(model, given, responses=responses, progress=progress is True, **how)
+        )
+        lens = Lens(model, lens_positions)
+        summaries: list[Summary] = [lens if name == "lens" else GROUPS[name](model) for name in groups]
     summaries += [OwnHooks(own, reduce, axes, heads=model.cfg.n_heads)] if own.points else []
     everywhere = any(name.startswith("unembed") for name in own.points)
     rows = []
-    with torch.no_grad(), late_bar("activations", show=progress is True) as bar:
+    with undisturbed(model), torch.no_grad(), late_bar("activations", show=progress is True) as bar:
         tell, trim = progress if callable(progress) else bar, Trims()
         for done, prompt in enumerate(texts, 1):
-            rows.append(_one_prompt(model, prompt, summaries, everywhere))
+            with room_for(model, f"prompt {prompt.id!r}", len(prompt.read)):
+                rows.append(_one_prompt(model, prompt, summaries, everywhere))
             tell(done, len(texts))
             trim()
     read_from: Any = prompts if already else texts  # a list of `Forced` may bring what was left out of it

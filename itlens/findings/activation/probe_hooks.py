@@ -20,6 +20,7 @@ from itlens.findings.activation.probe_statistics import class_columns
 from itlens.hooked.hooks import Hook, hook_points, wide
 from itlens.hooked.tokens import Forced
 from itlens.models import HookedModel
+from itlens.models.precision import as_numbers
 
 Reduction: TypeAlias = Callable[[torch.Tensor, Forced], Any]
 LAYER = "{layer}"
@@ -109,7 +110,7 @@ class OwnHooks:
         given = self._reduce(value[0], prompt)
         where = f"reduce= gave for hook {point!r} on prompt {prompt.id!r}"
         if isinstance(given, torch.Tensor):
-            given = wide(given.detach()).double().cpu().numpy()
+            given = as_numbers(wide(given))
         try:
             numbers = np.asarray("nothing" if given is None else given, dtype=np.float64)  # numpy would make it NaN
         except (TypeError, ValueError) as error:
@@ -161,4 +162,4 @@ def class_rms(point: str, value: torch.Tensor, prompt: Forced) -> np.ndarray:
     columns = class_columns(prompt, size.device).to(size.dtype)
     counts = columns.sum(0)
     means = torch.where(counts > 0, (size @ columns) / counts, torch.nan)
-    return means.double().cpu().numpy()
+    return as_numbers(means)

@@ -44,6 +44,7 @@ from itlens.hooked.readout import same_readout
 from itlens.hooked.tokens import Forced, left_out_attrs
 from itlens.models import HookedModel, ModelPair
 from itlens.models.compatibility import PairReport
+from itlens.models.precision import exact_device
 from itlens.progress import Counted, late_bar
 from itlens.results.provenance import provenance
 from itlens.selection import whole_number
@@ -114,7 +115,7 @@ def activation_shift(
         layers = int(report.base["layers"])
         tell = Counted(progress if callable(progress) else bar, _work(plan, layers))
         recorded = {side: record(getattr(both, side), side, plan, folder, tell) for side in (first, second)}
-        device = next(getattr(both, second).parameters()).device
+        device = exact_device(next(getattr(both, second).parameters()).device)
         recordings = Recordings(folder, plan, device)
         tables = compare_layers(recordings, layers, tell)
         if "lens" in kinds:
@@ -154,10 +155,10 @@ def _refuse_unreadable(prompts: Sequence[Forced], report: PairReport) -> None:
     vocabulary = min(report.base["vocabulary"], report.tuned["vocabulary"])
     context = min(report.base["context"], report.tuned["context"])
     for prompt in prompts:
-        highest = max(*prompt.read, *prompt.targets)
-        if highest >= vocabulary:
+        token = prompt.beyond(int(vocabulary))
+        if token is not None:
             raise PromptError(
-                f"Prompt {prompt.id!r} holds token {highest}, but one of the two models has only {vocabulary} tokens; "
+                f"Prompt {prompt.id!r} holds token {token}, but one of the two models has only {vocabulary} tokens; "
                 'use format="raw" or another prompt.'
             )
         if len(prompt.read) > context:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 
+from itlens.models.precision import exact, exact_device
+
 _LEAST = 4
 _ROWS = 512  # multiplied together: sums of d x e numbers per prompt would cost more than the products
 
@@ -28,7 +30,7 @@ class _Moments:
 
     def __init__(self, groups: int, width: int, other: int, device: torch.device) -> None:
         def zeros(*shape: int) -> torch.Tensor:
-            return torch.zeros(groups, *shape, dtype=torch.float64, device=device)
+            return torch.zeros(groups, *shape, dtype=torch.float64, device=exact_device(device))
 
         self.cross = zeros(width, other)  # sum_i x_i y_i'
         self.sum_x, self.sum_y = zeros(width), zeros(other)
@@ -37,8 +39,8 @@ class _Moments:
 
     def update(self, x: Float[torch.Tensor, "group n d"], y: Float[torch.Tensor, "group n e"]) -> None:
         """Add tokens."""
-        self.cross += x.mT @ y
-        x, y = x.double(), y.double()
+        self.cross += (x.mT @ y).to(self.cross.device)
+        x, y = exact(x), exact(y)
         square_x, square_y = torch.linalg.vecdot(x, x), torch.linalg.vecdot(y, y)
         self.sum_x += x.sum(1)
         self.sum_y += y.sum(1)

@@ -27,6 +27,7 @@ from itlens.findings.activation.probe_shift_record import SIDES, Kind, ShiftPlan
 from itlens.hooked.cache import ActivationCache
 from itlens.hooked.tokens import CLASSES
 from itlens.models.memory import trim
+from itlens.models.precision import as_numbers, exact
 
 ShiftTables: TypeAlias = dict[str, tuple[tuple[str, ...], np.ndarray]]  # name -> dims, values
 TOKEN_CLASSES = (*CLASSES, "rest", "all")  # rest: all but the first
@@ -134,7 +135,7 @@ def _patterns(recordings: Recordings, layer: int) -> dict[str, np.ndarray]:
         )
         heads, targets = base.shape[:2]
         mean = pattern_divergence(base, tuned).mean(1) if targets else base.new_full((heads,), torch.nan)
-        rows.append(mean.double().cpu().numpy())
+        rows.append(as_numbers(mean))
     return {"pattern_jsd": np.stack(rows)}
 
 
@@ -179,7 +180,7 @@ def by_class(
 
 
 def _norms(value: torch.Tensor) -> np.ndarray:
-    return np.asarray(value.norm(dim=-1).double().cpu().numpy())
+    return as_numbers(value.norm(dim=-1))
 
 
 def _cosine(size: np.ndarray, other: np.ndarray, apart: np.ndarray) -> np.ndarray:
@@ -229,9 +230,9 @@ def pattern_divergence(
 
 def output_factor(out: Float[torch.Tensor, "head d_head d_model"]) -> Float[torch.Tensor, "head d_head feature"]:
     """Return R with R R' = W_O W_O': z R has the inner products of what a head writes, in d_head numbers."""
-    wide = out.double()
+    wide = exact(out)
     factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(wide @ wide.mT)
     if bool(failed.any()):  # a head that writes into fewer dimensions than it has; ten times slower
         factor = torch.linalg.qr(wide.mT).R.mT
-    return factor.to(out.dtype)
+    return factor.to(out.dtype).to(out.device)

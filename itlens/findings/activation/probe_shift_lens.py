@@ -26,6 +26,7 @@ from itlens.findings.activation.probe_shift_record import SIDES, ShiftPlan, Side
 from itlens.hooked.lens import lens_count, spread
 from itlens.hooked.readout import Readout
 from itlens.models.memory import trim
+from itlens.models.precision import exact, exact_device
 
 Cell: TypeAlias = tuple[SideName, SideName]  # stream, readout
 # the readout of each stream
@@ -177,7 +178,7 @@ class _Running:
         self.own = own  # the logit of each row's token
         self.most = own.new_full((rows,), -torch.inf)
         self.top = torch.zeros(rows, dtype=torch.long, device=own.device)
-        self.total = own.new_zeros(rows, dtype=torch.float64)
+        self.total = torch.zeros(rows, dtype=torch.float64, device=exact_device(own.device))
         self.against = {other: self.total.clone() for other in others}
         self.above = torch.zeros_like(self.top)
 
@@ -187,7 +188,7 @@ class _Running:
         higher = (most > self.most).nonzero()[:, 0]  # few, after the first pieces; looking for places is slow
         self.top[higher] = mine[higher].argmax(dim=1) + start
         most = torch.maximum(most, self.most)
-        shrink = (self.most - most).double().exp()
+        shrink = exact(self.most - most).exp()
         weight = (mine - most[:, None]).exp_()
         self.total = self.total * shrink + weight.sum(1)
         for other, total in self.against.items():
@@ -201,7 +202,7 @@ class _Running:
 
     @property
     def log_total(self) -> torch.Tensor:
-        return self.most.double() + self.total.log()
+        return exact(self.most) + self.total.log()
 
 
 def _statistics(
@@ -219,7 +220,7 @@ def _statistics(
     return {
         "kl_base_tuned": torch.stack([divergence(base, tuned) for base, tuned in pairs.values()]),
         "kl_tuned_base": torch.stack([divergence(tuned, base) for base, tuned in pairs.values()]),
-        "logprob": on_cells([each.own.double() - each.log_total for each in by_cell]),
+        "logprob": on_cells([exact(each.own) - each.log_total for each in by_cell]),
         "rank": on_cells([each.above + 1 for each in by_cell]),
         "top": on_cells([each.top for each in by_cell]),
     }

@@ -20,6 +20,8 @@ from itlens.hooked.hooks import at_layers, run_hooked
 from itlens.hooked.readout import Readout, refuse_other_readout, save_readout
 from itlens.hooked.tokens import Forced
 from itlens.models import HookedModel, source_attrs, source_of
+from itlens.models.memory import room_for
+from itlens.models.running import undisturbed
 from itlens.weights import weights_of
 
 SideName: TypeAlias = Literal["base", "tuned"]
@@ -82,11 +84,13 @@ def record(
         for layer in range(model.cfg.n_layers):
             cache.put(f"{side}-weights", f"W_O {layer}", weights_of(model).attention(layer).W_O)
     readout = save_readout(model, cache, side, plan.size) if "lens" in plan.kinds else None
-    for number in range(len(plan.prompts)):
-        last, logits = _run(model, side, number, plan, cache)
-        if readout is not None and number == 0:
-            refuse_other_readout(readout, model, last, logits)
-        tell()
+    with undisturbed(model):
+        for number, prompt in enumerate(plan.prompts):
+            with room_for(model, f"prompt {prompt.id!r}", len(prompt.read)):
+                last, logits = _run(model, side, number, plan, cache)
+            if readout is not None and number == 0:
+                refuse_other_readout(readout, model, last, logits)
+            tell()
     parameters = sum(parameter.numel() for parameter in model.blocks.parameters())
     return Recorded(source_attrs(model), readout, parameters)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from itlens.errors import ProbeError
 from itlens.findings.attention.probe_tables import HeadGrid, join_tables, table_attrs, word_categories
 from itlens.models import HookedModel
+from itlens.models.precision import exact, exact_device
 from itlens.progress import late_bar
 from itlens.selection import Numbers, whole_number
 from itlens.vocabulary import Vocabulary, WordVectors
@@ -114,12 +115,11 @@ class _Words:
     def together(self) -> Float[Tensor, "d_model d_model"]:
         """Sum over words of u v^T, float64: what every head's circuit sees of the vocabulary."""
         width = self.weights.facts["d_model"]
-        # Apple's GPUs have no float64
-        exact = torch.device("cpu") if self.read.device.type == "mps" else self.read.device
-        total = torch.zeros(width, width, dtype=torch.float64, device=exact)
+        device = exact_device(self.read.device)
+        total = torch.zeros(width, width, dtype=torch.float64, device=device)
         for (block, read), (_, write) in zip(self.read.blocks(), self.write.blocks(), strict=True):
-            count = self.read.sharing.sizes[block].to(exact)
-            total += (write.to(exact).double() * count[:, None]).T @ read.to(exact).double()
+            count = self.read.sharing.sizes[block].to(device)
+            total += (exact(write) * count[:, None]).T @ exact(read)
         return total
 
     def inputs(self, inputs: int | Sequence[str]) -> Int[np.ndarray, " inputs"]:
@@ -155,7 +155,7 @@ class _Circuit:
 
     def copying(self, together: Float[Tensor, "d_model d_model"], layer: int) -> float:
         """From the eigenvalues of sum over words of reader x value, which are those of the words x words scores."""
-        out, into = (half.to(together.device).double() for half in (self._out, self._into))
+        out, into = (exact(half) for half in (self._out, self._into))
         matrix = out.T @ together @ into
         if not bool(torch.isfinite(matrix).all()):
             raise ProbeError(f"Output scores of layer {layer} are not finite; check the model's weights.")

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from itlens.errors import ProbeError
+from itlens.models.precision import exact
 from itlens.vocabulary import Vocabulary, WordVectors
 from itlens.weights import AttentionWeights
 from itlens.weights.words import TopWords, WordRows, wide_dtype
@@ -192,7 +193,7 @@ class Relatedness:
         return (((q * k).sum(1) > limits) & (words[0] != words[1])).to(query.device)
 
     def _exact_units(self, words: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        return _units(self._vectors[self._rows[words]].double())
+        return _units(exact(self._vectors[self._rows[words]]))
 
 
 def _units(vectors: Float[Tensor, "words d"]) -> Float[Tensor, "words d"]:

@@ -23,7 +23,9 @@ from itlens.hooked.hooks import run_hooked, token_logprobs
 from itlens.hooked.response import with_response
 from itlens.models import source_of
 from itlens.models.hooked_model import HookedModel
-from itlens.models.memory import free_bytes, rows_at_a_time
+from itlens.models.memory import free_bytes, room_for, rows_at_a_time
+from itlens.models.precision import as_numbers, exact, exact_device
+from itlens.models.running import undisturbed
 from itlens.prompts import Prompt
 from itlens.results.density import importance_density, score_of
 from itlens.tokenization import Encoded, encode
@@ -173,11 +175,11 @@ def baseline_vector(model: HookedModel, kind: Baseline) -> Float[torch.Tensor, "
     if kind == "zero":
         return torch.zeros_like(first)
     count = min(len(weights.tokenizer), int(model.cfg.d_vocab))
-    total = torch.zeros_like(first, dtype=torch.float64 if first.device.type != "mps" else torch.float32)
+    total = torch.zeros_like(first, dtype=torch.float64, device=exact_device(first.device))
     for start in range(0, count, _BLOCK):
         rows = weights.embed(torch.arange(start, min(start + _BLOCK, count)))
-        total += rows.to(total.dtype).sum(dim=0)
-    return (total / count).to(first.dtype)
+        total += exact(rows).sum(dim=0)
+    return (total / count).to(first.dtype).to(first.device)
 
 
 def masked_logprobs(
@@ -196,7 +198,10 @@ def masked_logprobs(
     gone[:, ranked.sources] = torch.from_numpy(removed).to(device)
     size = _rows(model, ranked) if rows is None else rows
     out = np.empty(len(removed))
-    with torch.no_grad():
+    room = room_for(
+        model, ranked.name, len(ranked.read), rows=min(size, len(removed)), targets=len(ranked.response_ids)
+    )
+    with undisturbed(model), torch.no_grad(), room:
         for start in range(0, len(removed), size):
             batch = gone[start : start + size]
             hooks = [("hook_embed", _replacing(batch, baseline))]
@@ -207,7 +212,7 @@ def masked_logprobs(
                     f"The log-probability of the response of {ranked.name} is not finite; load the model with "
                     'dtype="float32" or check its weights.'
                 )
-            out[start : start + size] = values.double().cpu().numpy()
+            out[start : start + size] = as_numbers(values)
             tell(min(start + size, len(removed)), len(removed))
     return out
 

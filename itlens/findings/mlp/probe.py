@@ -139,7 +139,7 @@ class LayerConcepts:
         """Return the concepts of one layer, on an axis `layer` of length 1. Raises ProbeError."""
         mlp = self._read.pop(layer) if layer in self._read else mlp_of(self._weights, layer)
         rows = finite_rows(mlp, self._vectors, layer)
-        components = _components(rows, self._count, layer)
+        components = _components(rows, self._count, layer, self._attrs["model"])
         ds = _dataset(components, self._words, layer, self._top_k, self._signed)
         if self._resamples:
             floor = noise_floor(*rows, components.directions, draws=self._resamples, seed=self._seed, layer=layer)
@@ -150,13 +150,16 @@ class LayerConcepts:
         return ds.assign_attrs(self._attrs | {"layers": [layer], "d_mlp": len(rows.matrix)})
 
 
-def _components(rows: NeuronRows, count: int, layer: int) -> Components:
+def _components(rows: NeuronRows, count: int, layer: int, model: str) -> Components:
     rank = min(len(rows.matrix) - 1, rows.matrix.shape[1])
     if count > rank:
         raise ProbeError(f"components={count}; the vectors of layer {layer} have a rank of at most {rank}.")
     components = principal_components(CentredRows(*rows), count)
     if not components.total > 0:
-        raise ProbeError(f"All vectors of layer {layer} are the same; they have no components.")
+        raise ProbeError(
+            f"All vectors of layer {layer} are the same; they have no components. This layer of {model} is dead: "
+            "leave it out (layers=), or check how the model was tuned."
+        )
     return components
 
 

@@ -29,6 +29,8 @@ from jaxtyping import Float, Int
 from scipy.linalg import LinAlgError, eigh
 from torch import Tensor
 
+from itlens.models.precision import exact, exact_device
+
 NARROW = 1024  # up to this width the float64 way takes less than a second
 ANGLE = 1e-4  # radians, of the bound; the angles themselves come out ten times smaller
 _ROWS = 2048  # read at a time in float64
@@ -59,12 +61,12 @@ class CentredRows:
         gain: Float[Tensor, " d_model"],
         counts: Int[Tensor, " rows"] | None = None,
     ) -> None:
-        if matrix.device.type not in ("cpu", "cuda"):  # the others have no float64
-            matrix, gain = matrix.cpu(), gain.cpu()
+        device = exact_device(matrix.device)
+        matrix, gain = matrix.to(device), gain.to(device)
         self.count, self.width, self.device = *matrix.shape, matrix.device
-        self._matrix, self._gain = matrix, gain.double()
+        self._matrix, self._gain = matrix, exact(gain)
         self._counts = torch.ones(len(matrix)) if counts is None else counts
-        self._counts = self._counts.to(matrix.device, torch.float64)
+        self._counts = exact(self._counts.to(device))
         sums = [self._counts[block] @ self._raw(block, torch.float64) for block in self._slices()]
         self.mean: Float[Tensor, " d_model"] = torch.stack(sums).sum(0) / self._counts.sum()
 
@@ -131,7 +133,7 @@ def _refined(rows: CentredRows, count: int) -> Pairs | None:
     leading = _leading(rows.gram(torch.float32), keep)
     if leading is None:
         return None
-    vectors = torch.linalg.qr(leading.double()).Q
+    vectors = torch.linalg.qr(exact(leading)).Q
     image = rows.applied(vectors)
     inner = vectors.T @ image
     squares, rotation = torch.linalg.eigh((inner + inner.T) / 2)

@@ -15,6 +15,7 @@ from itlens.errors import ProbeError
 from itlens.findings.mlp.probe_words import UnitWords, finite_rows, mlp_attrs, mlp_of
 from itlens.findings.mlp.vectors import Vectors, checked_vectors, word_side
 from itlens.models.hooked_model import HookedModel
+from itlens.models.precision import exact
 from itlens.selection import Numbers, chosen, whole_number
 from itlens.vocabulary import Vocabulary
 from itlens.vocabulary.word_vectors import loaded_vocabulary
@@ -47,7 +48,7 @@ def neuron_words(
     rows = finite_rows(mlp_of(weights, number), kind, number)
     listed = _listed(neurons, len(rows.matrix), number)
     words = UnitWords(weights, vocabulary, word_side(kind), directions=len(listed))
-    nearest = words.signed((rows.matrix[listed].double() * rows.gain.double()).to(words.rows.dtype), top_k)
+    nearest = words.signed((exact(rows.matrix[listed]) * exact(rows.gain)).to(words.rows.dtype), top_k)
     count, width = nearest.words.shape
     table = pd.DataFrame(
         {

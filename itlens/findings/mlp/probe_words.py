@@ -82,7 +82,7 @@ class UnitWords:
         return NearestWords(*(np.stack(values, axis=1) for values in zip(*poles, strict=True)))
 
     def _products(self, directions: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        directions = directions.to(self.rows.device, self.rows.dtype)
+        directions = directions.to(self.rows.dtype).to(self.rows.device)
         for block, vectors in self.rows.blocks():
             yield block, (directions @ vectors.T) / self._sizes[block]
 

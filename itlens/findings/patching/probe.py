@@ -34,6 +34,8 @@ from itlens.hooked.cache import DiskArrays, disk_arrays
 from itlens.hooked.pair_inputs import as_pair, asked_sides, forced_pair, refuse_foreign_tokens
 from itlens.hooked.tokens import Forced, left_out_attrs
 from itlens.models import ModelPair
+from itlens.models.memory import room_for
+from itlens.models.running import undisturbed
 from itlens.progress import Counted, late_bar
 from itlens.prompts import Prompt
 from itlens.selection import Numbers, whole_number
@@ -135,7 +137,8 @@ def patch(
         receiver = Receiver(getattr(both, sides.receiver), read, scored, rows, folder if what == "weights" else None)
         refuse_foreign_tokens(read, receiver.model)
         tell = progress if callable(progress) else bar
-        effects = _effects(receiver, donated.parts, places, folder, donated.values, work, tell)
+        with undisturbed(receiver.model, derivatives=True):
+            effects = _effects(receiver, donated.parts, places, folder, donated.values, work, tell)
         attrs: dict[str, Any] = sides.attrs(donated.attrs, receiver.model) | {
             "unit_of_effect": scored.unit,
             "metric": scored.name,
@@ -174,9 +177,10 @@ def _effects(
     estimated, own = effect.copy(), np.full(len(numbers), np.nan)
     for number in numbers if work.estimate else []:
         prompt, activations = receiver.prompts[number], saved_activations(folder)(number)
-        estimated[number], own[number] = estimated_effects(
-            receiver.model, prompt, receiver.metric, parts, places[number], activations
-        )
+        with room_for(receiver.model, f"prompt {prompt.id!r}", len(prompt.read), recorded=True):
+            estimated[number], own[number] = estimated_effects(
+                receiver.model, prompt, receiver.metric, parts, places[number], activations
+            )
         shown(1)
     if work.exact:
         values = patched(numbers, [[part] for part in listed], shown)

@@ -19,6 +19,8 @@ from itlens.hooked.pair_inputs import refuse_foreign_tokens
 from itlens.hooked.tokens import Forced
 from itlens.models import source_attrs
 from itlens.models.hooked_model import HookedModel
+from itlens.models.memory import room_for
+from itlens.models.running import undisturbed
 from itlens.selection import Numbers
 
 
@@ -47,10 +49,12 @@ def donor_side(
     parts = parts_of(model.cfg, what, unit, layers, heads)
     if what == "weights":
         save_weights(model, parts, folder)
-    values = [
-        _of_prompt(model, prompt, number, None if what == "weights" else parts, places[number], metric, folder)
-        for number, prompt in enumerate(prompts)
-    ]
+    values = []
+    with undisturbed(model, derivatives=metric.of_logits is None):
+        for number, prompt in enumerate(prompts):
+            with room_for(model, f"prompt {prompt.id!r}", len(prompt.read), targets=len(prompt.targets)):
+                own = None if what == "weights" else parts
+                values.append(_of_prompt(model, prompt, number, own, places[number], metric, folder))
     return Donated(parts, np.array(values), source_attrs(model))
 
 

@@ -22,7 +22,8 @@ from itlens.hooked.hooks import Hook, hook_points, run_hooked
 from itlens.hooked.tokens import Forced
 from itlens.models import source_of
 from itlens.models.hooked_model import HookedModel
-from itlens.models.memory import free_bytes, rows_at_a_time
+from itlens.models.memory import free_bytes, room_for, rows_at_a_time
+from itlens.models.precision import as_numbers
 
 Set = Sequence[Part]
 Counter = Callable[[int], None]
@@ -74,7 +75,8 @@ class Receiver:
         if self.metric.of_logits is None:
             return np.array([importance(self.model, prompt, hooks)])
         self._settle(number)
-        with torch.no_grad():
+        name, targets = f"prompt {prompt.id!r}", len(prompt.targets)
+        with torch.no_grad(), room_for(self.model, name, len(prompt.read), rows=count, targets=targets):
             if self._residuals is not None:
                 start = self._residuals[first].to(next(self.model.parameters()).device).expand(count, -1, -1)
                 logits = _from_layer(self.model, start, hooks, prompt.positions, first)
@@ -147,7 +149,7 @@ def _from_layer(
 
 def finite_values(value: torch.Tensor, prompt: Forced) -> np.ndarray:
     """Return a metric's values. Raises ProbeError where they are not finite."""
-    numbers = value.detach().double().cpu().numpy()
+    numbers = as_numbers(value)
     if not np.isfinite(numbers).all():
         raise ProbeError(
             f"The metric is not finite on prompt {prompt.id!r}; "
