@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import cache
@@ -49,9 +50,9 @@ def test_bytes_by_hand() -> None:
         ("e", 2, 3),
         (" dog", 3, 7),
         (" ", 7, 8),
-        ("�", 8, 9),  # the euro sign is three bytes, each a token here: they share its range
-        ("�", 8, 9),
-        ("�", 8, 9),
+        ("€", 8, 9),  # the euro sign is three bytes, each a token here: they share its range, and it is shown once
+        ("", 8, 9),
+        ("", 8, 9),
     ]
     assert encoded.front == (1,)
     assert (encoded.response_start[0], encoded.response_stop[-1]) == (0, 7)
@@ -61,7 +62,7 @@ def test_bytes_by_hand() -> None:
 def test_metaspace_by_hand() -> None:
     encoded = encode(tokenizer("metaspace"), "€ dog")
     # the prefix that the tokenizer itself puts in front stands for no character
-    assert spans(encoded) == [("", 0, 0), ("�", 0, 1), ("�", 0, 1), ("�", 0, 1), (" ", 1, 2), ("dog", 2, 5)]
+    assert spans(encoded) == [("", 0, 0), ("€", 0, 1), ("", 0, 1), ("", 0, 1), (" ", 1, 2), ("dog", 2, 5)]
 
 
 @pytest.mark.parametrize("trim", [True, False])
@@ -145,6 +146,36 @@ def test_a_response_cut_inside_a_character_stays_inside_its_text() -> None:
     encoded = encode_ids(own, "the", list(encode(own, "🙂").prompt_ids)[:2])
     assert len(encoded.response_text) == 1
     assert set(zip(encoded.response_start, encoded.response_stop, strict=True)) == {(0, 1)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_that_make_no_character_are_written_out(kind: str) -> None:
+    own = tokenizer(kind)
+    pieces = [number for number in encode(own, "🙂").prompt_ids if own.decode([number]) == "\ufffd"]
+    assert encode_ids(own, "the", pieces[:2]).response_tokens == ("<0xF0>", "<0x9F>")
+    assert encode_ids(own, "the", pieces).response_tokens == ("🙂", "", "", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100, deadline=None)
+@given(text=TEXT)
+@example(text="J'aime 🙂👍🏽 数据 ไทย.")
+@example(text="\ufffd")
+def test_the_tokens_of_a_text_are_its_characters_each_once(kind: str, text: str) -> None:
+    encoded = encode(tokenizer(kind), text)
+    if kind == "bytes":
+        assert "".join(encoded.prompt_tokens) == text
+    assert ("\ufffd" in "".join(encoded.prompt_tokens)) == ("\ufffd" in text)
+
+
+def test_a_token_with_a_space_and_part_of_a_character_shows_both_once() -> None:
+    own = tiny_tokenizer("bytes")
+    content = json.loads(own.backend_tokenizer.to_str())
+    piece = "Ġ" + own.convert_ids_to_tokens(own("🙂", add_special_tokens=False)["input_ids"])[0]
+    content["model"]["vocab"][piece] = len(content["model"]["vocab"])
+    content["model"]["merges"].append(["Ġ", piece[1:]])
+    merged = PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(content)))
+    assert spans(encode(merged, "a 🙂")) == [("a", 0, 1), (" 🙂", 1, 3), ("", 2, 3), ("", 2, 3), ("", 2, 3)]
 
 
 def test_no_response_tokens() -> None:
