@@ -31,8 +31,8 @@ class Encoded:
 
     front: ids of special tokens in front of the prompt, which get no row. prompt_start[i]:prompt_stop[i] are the
     characters of `prompt_text` that prompt token i stands for, response_start[j]:response_stop[j] those of
-    `response_text` for response token j (a straddling token counts from 0). Tokens are decoded strings; of the pieces of one character,
-    the first has it and the others are "".
+    `response_text` for response token j (a straddling token counts from 0). Tokens are decoded strings; of the pieces
+    of one character, the first has it and the others are "".
     """
 
     front: tuple[int, ...]

@@ -21,7 +21,7 @@ from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Plan
 from itlens.models import load_pair
 from itlens.models.compatibility import Side, compare_sides
-from itlens.progress import reporter
+from itlens.progress import Reporter, reporter
 from itlens.prompts import Prompt
 from itlens.study.comparison import Comparison, compared
 from itlens.study.folder import RunFolder, take_side
@@ -55,7 +55,7 @@ def compare(
     tuned_from: str | Path | None = None,
     announce: Callable[[Any], None] | None = None,
     seed: int = 0,
-    progress: bool = True,
+    progress: bool | Reporter = True,
     **options: Any,
 ) -> Comparison:
     """Compare a pre-trained model with its tuned version, into a run folder with tables and `report.html`.
@@ -82,6 +82,8 @@ def compare(
     Ctrl-C keeps every finished unit. Raises a subclass of ItlensError for anything wrong with the input. A finding that
     these models or prompts do not allow becomes a caveat; the others are computed all the same.
     """
+    if isinstance(progress, Reporter):
+        progress.opening("reading models and prompts")
     chosen = chosen_findings(probes)
     _refuse(executor, labels, responses, {"seed": seed, "limit": limit, "max_new_tokens": max_new_tokens})
     checked = checked_options(chosen, options)
@@ -110,8 +112,9 @@ def compare(
             failed = Run(pair, folder, study, chosen, plans, read, tell).all_units()
         if failed and not folder.with_results(list(study["findings"])):
             raise failed[0].raised() from failed[0].error
-    comparison = compared(folder, study, failed)
-    write_outcome(comparison)
+    with reporter(progress) as tell, tell.busy("writing tables and report"):
+        comparison = compared(folder, study, failed)
+        write_outcome(comparison)
     return comparison
 
 

@@ -65,7 +65,9 @@ def _labels(tokens: list[ShownToken]) -> dict[str, object]:
     places = list(range(0, len(tokens), every))
     return {
         "tickvals": places,
-        "ticktext": [text.plotly(text.short(text.with_signs(tokens[i].inline), 18)).replace(" ", "\u00a0") for i in places],
+        "ticktext": [
+            text.plotly(text.short(text.with_signs(tokens[i].inline), 18)).replace(" ", "\u00a0") for i in places
+        ],
         "tickfont": {"size": 11},
         "showgrid": False,
         "zeroline": False,
