@@ -32,6 +32,7 @@ from itlens.errors import ItlensError
 from itlens.files import json_line, visible, write_text
 from itlens.progress import late_bar
 from itlens.prompts import Prompt, format_prompts
+from itlens.prompts.control_tokens import control_token_notices
 from itlens.prompts.formats import EMPTY_RESPONSE
 from itlens.report.terminal import printable
 from itlens.results.characters import ShownToken, shown_tokens
@@ -71,6 +72,8 @@ def attribute_command(
     if out is not None and out.suffix not in (".nc", ".html"):
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .nc or .html.")
     loaded = loaded_model(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
+    for notice in control_token_notices([asked.replace(response=response)], {"the model": source_of(loaded).tokenizer}):
+        print(f"Note: {visible(notice)}", file=sys.stderr)
     (asked,) = format_prompts([asked], prompt_format, source_of(loaded).tokenizer)
     options: dict[str, Any] = {
         "method": method,

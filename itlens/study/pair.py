@@ -23,6 +23,7 @@ from itlens.models import load_pair
 from itlens.models.compatibility import Side, compare_sides
 from itlens.progress import Reporter, reporter
 from itlens.prompts import Prompt
+from itlens.prompts.control_tokens import control_token_notices
 from itlens.study.comparison import Comparison, compared
 from itlens.study.folder import RunFolder, take_side
 from itlens.study.outcome import topic_of, write_outcome, write_page
@@ -93,6 +94,8 @@ def compare(
     read = None
     if any(finding.reads != "weights" for finding in chosen):
         read = study_prompts(prompts, limit, format, models, max_new_tokens, prepend_bos, responses)
+        sides = {f"the {side} model": models[side].tokenizer for side in SIDES}
+        report = replace(report, notices=(*report.notices, *control_token_notices(read.given, sides)))
     common = {"seed": seed, **load_settings(dict(checked.load))}
     plans = {finding.name: _plan(checked.of[finding.name], models, read, seed, common) for finding in chosen}
     for finding in chosen:
