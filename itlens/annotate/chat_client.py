@@ -60,12 +60,12 @@ def _whole(response: httpx.Response, request: httpx.Request) -> httpx.Response:
 def _in_time(call: Callable[[], httpx.Response], seconds: float, request: httpx.Request) -> httpx.Response:
     """Return what a call returns, or raise what it raises; ReadTimeout when it is not done in time."""
     done: list[httpx.Response] = []
-    failed: list[BaseException] = []
+    failed: list[Exception] = []
 
     def run() -> None:
         try:
             done.append(call())
-        except BaseException as error:  # raised again below, in the thread that waits
+        except Exception as error:  # raised again below, in the thread that waits
             failed.append(error)
 
     thread = Thread(target=run, daemon=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pickle import UnpicklingError
 
 _DEEPEST = 20
 _TEXTS = {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
@@ -49,7 +48,7 @@ class _Stack:
     def pop(self) -> _Item:
         item = self.items.pop() if self.items else None
         if item is None:
-            raise UnpicklingError("its operations do not fit together")
+            raise ValueError("its operations do not fit together")
         return item
 
     def pop_to_mark(self) -> list[_Item]:
@@ -65,16 +64,16 @@ class _Stack:
     def fill(self, container: _Item, content: Sequence[_Item]) -> None:
         """Put items into a container."""
         if container.inside or any(item is container for item in content):
-            raise UnpicklingError("a list or dictionary contains itself")
+            raise ValueError("a list or dictionary contains itself")
         for item in content:
             item.inside = True
             container.depth = max(container.depth, item.depth + 1)
         if container.depth > _DEEPEST:
-            raise UnpicklingError(f"it is nested deeper than {_DEEPEST}")
+            raise ValueError(f"it is nested deeper than {_DEEPEST}")
 
 
 def check_pickle(data: bytes) -> None:
-    """Raise UnpicklingError, or ValueError for broken data, unless a pickle is small and flat enough to be read."""
+    """Raise ValueError, or KeyError for a part that is not there, unless a pickle is flat enough to be read."""
     stack = _Stack()
     for number, (operation, argument, _) in enumerate(pickletools.genops(data)):
         name = operation.name
@@ -85,7 +84,7 @@ def check_pickle(data: bytes) -> None:
         elif name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
             place = len(stack.memo) if name == "MEMOIZE" else int(str(argument))
             if place > number:
-                raise UnpicklingError(f"it numbers its parts up to {place:,} after {number:,} operations")
+                raise ValueError(f"it numbers its parts up to {place:,} after {number:,} operations")
             stack.memo[place] = stack.top()
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.push(stack.memo[int(str(argument))])
@@ -109,7 +108,7 @@ def _combine(stack: _Stack, name: str) -> None:
     elif name in ("SETITEM", "SETITEMS", "DICT"):
         content = [stack.pop() for _ in range(2)][::-1] if name == "SETITEM" else stack.pop_to_mark()
         if not all(key.text for key in content[::2]):
-            raise UnpicklingError("a key is no text")
+            raise ValueError("a key is no text")
         if name == "DICT":
             stack.push(_Item())
         stack.fill(stack.top(), content)
@@ -118,4 +117,4 @@ def _combine(stack: _Stack, name: str) -> None:
             stack.pop()
         stack.push(_Item())
     else:
-        raise UnpicklingError(f"the operation {name} is not allowed")
+        raise ValueError(f"the operation {name} is not allowed")
