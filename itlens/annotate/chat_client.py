@@ -1,18 +1,22 @@
 """Requests with an end: a deadline over the whole answer, a limit on its size, and one check of what it holds.
 
-httpx's timeouts are per read: a server that sends a byte now and then would be waited for without end. So a request is
-sent in a thread of its own, and given up when its time is over. Loaded by `ChatServer`, as it needs httpx and openai.
+The HTTP client's timeouts are per read: a server that sends a byte now and then would be waited for without end. So a
+request is sent in a thread of its own, and given up when its time is over. Loaded by `ChatServer`, as it needs openai;
+the HTTP library is the one that openai is built on (httpx, in its newest versions httpx2).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from threading import Thread
 from typing import Any
 
-import httpx
 import openai
+
+_CLIENT = next(base for base in openai.DefaultHttpxClient.__mro__ if base.__name__ == "Client")
+_http: Any = import_module(_CLIENT.__module__.partition(".")[0])
 
 MOST = 1 << 22  # bytes of an answer, of which a label takes some hundred
 
@@ -28,12 +32,12 @@ class BoundedClient(openai.DefaultHttpxClient):
         super().__init__(timeout=seconds, headers={"Accept-Encoding": "identity"})
         self._seconds = seconds
 
-    def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
-        """Send a request and read the whole answer. Raises httpx.ReadTimeout and AnswerTooLarge."""
+    def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """Send a request and read the whole answer. Raises the HTTP library's ReadTimeout, and AnswerTooLarge."""
         request.headers["Accept-Encoding"] = "identity"
         plain = super().send
 
-        def read() -> httpx.Response:
+        def read() -> Any:
             response = plain(request, stream=True, **options)
             try:
                 return _whole(response, request)
@@ -43,7 +47,7 @@ class BoundedClient(openai.DefaultHttpxClient):
         return _in_time(read, self._seconds, request)
 
 
-def _whole(response: httpx.Response, request: httpx.Request) -> httpx.Response:
+def _whole(response: Any, request: Any) -> Any:
     if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise AnswerTooLarge("it is packed, which was not asked for")
     body = bytearray()
@@ -51,15 +55,15 @@ def _whole(response: httpx.Response, request: httpx.Request) -> httpx.Response:
         body += part
         if len(body) > MOST:
             raise AnswerTooLarge(f"it has more than {MOST:,} bytes")
-    return httpx.Response(
+    return _http.Response(
         response.status_code, headers=response.headers, content=bytes(body), request=request,
         extensions={"http_version": response.extensions.get("http_version", b"HTTP/1.1")},
     )  # fmt: skip
 
 
-def _in_time(call: Callable[[], httpx.Response], seconds: float, request: httpx.Request) -> httpx.Response:
+def _in_time(call: Callable[[], Any], seconds: float, request: Any) -> Any:
     """Return what a call returns, or raise what it raises; ReadTimeout when it is not done in time."""
-    done: list[httpx.Response] = []
+    done: list[Any] = []
     failed: list[Exception] = []
 
     def run() -> None:
@@ -74,7 +78,7 @@ def _in_time(call: Callable[[], httpx.Response], seconds: float, request: httpx.
     if failed:
         raise failed[0]
     if not done:
-        raise httpx.ReadTimeout("the answer was not complete in time", request=request)
+        raise _http.ReadTimeout("the answer was not complete in time", request=request)
     return done[0]
 
 
