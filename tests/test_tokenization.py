@@ -8,14 +8,16 @@ import sys
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from itlens.errors import ModelError, PromptError
+from itlens.results.density import overlaps
 from itlens.tokenization import Encoded, encode, encode_ids, front_tokens
 from tests.tiny import tiny_tokenizer
 
@@ -308,3 +310,25 @@ def test_words_of_a_whitespace_splitting_tokenizer_claim_the_space_before_them()
 def test_no_torch_is_imported() -> None:
     code = "import sys, itlens.tokenization; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spans_around_a_token_that_takes_white_space_are_followed(kind: str) -> None:
+    """<|end|> takes the white space after it, <|user|> that before it: spans hold what is seen."""
+    own = tiny_tokenizer(kind)
+    own.add_tokens(
+        [AddedToken("<|end|>", rstrip=True, special=True), AddedToken("<|user|>", lstrip=True, special=True)]
+    )
+    text = "the dog<|end|>\n  cat  <|user|>the"
+    encoded = encode(own, text)
+    start, stop = np.array(encoded.prompt_start), np.array(encoded.prompt_stop)
+
+    def held(words: str) -> str:
+        first = text.index(words)
+        inside = overlaps(text, start, stop, [(first, first + len(words))])
+        return "".join(text[a:b] for a, b in zip(start[inside], stop[inside], strict=True)).strip()
+
+    assert held("cat") == "cat" and held("<|end|>") == "<|end|>" and held("<|user|>") == "<|user|>"
+    assert held("dog") == "dog" and held("\n  cat") in ("cat", "<|end|>\n  cat")
+    if kind == "bytes":
+        assert "".join(encoded.prompt_tokens) == text
