@@ -114,6 +114,12 @@ def visible(text: str) -> str:
     return "".join(_escaped(c) if _steers(c) else c for c in text)
 
 
+def json_line(content: Any) -> str:
+    """Return JSON in one line for a terminal or another program: what could steer a terminal is a JSON escape."""
+    text = json.dumps(content, ensure_ascii=False)
+    return "".join(json.dumps(c)[1:-1] if _steers(c) else c for c in text) + "\n"
+
+
 def _steers(character: str) -> bool:
     """Return whether a character starts an escape sequence, moves the cursor, or turns the direction of writing."""
     if character in "\n\t":

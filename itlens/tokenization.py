@@ -6,17 +6,22 @@ the tokenizer puts in front (BOS) are kept apart, since they are fed but get no 
 with (chat templates) takes their place and is never doubled; special tokens at the end (EOS, SEP) are not added.
 4. Each token has the range of characters that it stands for in the ORIGINAL text, whatever the tokenizer normalises:
 from the fast tokenizer's offsets, extended to the left over the white space that no token claims. Tokens that are
-parts of one character (bytes) share its range; a token that stands for no character (a prefix "▁") has an empty range.
+parts of one character (bytes) share its range, and the first of them is its text; a token that stands for no character
+(a prefix "▁") has an empty range.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, TypeAlias, get_args
 
 from itlens.errors import ModelError, PromptError, StoreError
+from itlens.results.characters import BROKEN, own_characters
 
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _PLAIN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 
 
@@ -26,7 +31,8 @@ class Encoded:
 
     front: ids of special tokens in front of the prompt, which get no row. prompt_start[i]:prompt_stop[i] are the
     characters of `prompt_text` that prompt token i stands for, response_start[j]:response_stop[j] those of
-    `response_text` for response token j (a straddling token counts from 0). Tokens are decoded strings.
+    `response_text` for response token j (a straddling token counts from 0). Tokens are decoded strings; of the pieces
+    of one character, the first has it and the others are "".
     """
 
     front: tuple[int, ...]
@@ -129,7 +135,7 @@ def encode_ids(
     ids = [int(number) for number in response_ids]
     before = [*prompt.front, *prompt.prompt_ids]
     text, ranges = _by_decoding(tokenizer, before, ids)
-    tokens = _Tokens(ids, _token_texts(tokenizer, ids, text, ranges), ranges)
+    tokens = _Tokens(ids, _token_texts(tokenizer, ids, text, ranges, generated=True), ranges)
     shown = _Tokens(
         list(prompt.prompt_ids),
         list(prompt.prompt_tokens),
@@ -241,14 +247,51 @@ def _without_prefix(text: str, pieces: list[str], ranges: list[tuple[int, int]])
     return freed
 
 
-def _token_texts(tokenizer: Any, ids: list[int], text: str, ranges: list[tuple[int, int]]) -> list[str]:
-    """Return the decoded strings; the text's own white space where a decoder drops or adds it."""
+def _token_texts(
+    tokenizer: Any, ids: list[int], text: str, ranges: list[tuple[int, int]], *, generated: bool = False
+) -> list[str]:
+    """Return the decoded strings; the text's own white space where a decoder drops or adds it.
+
+    A character of several tokens is the text of the first one, and the others have none (`results.characters`). Bytes
+    of a generated text that make no character are written as such: "<0xF0>".
+    """
     shown = []
-    for number, (start, stop) in zip(ids, ranges, strict=True):
+    for number, (start, stop), own in zip(ids, ranges, own_characters(text, ranges), strict=True):
         decoded = tokenizer.decode([number], **_PLAIN)
         part = text[start:stop]
-        shown.append(part if part and decoded.strip() == part.strip() else decoded)
+        if BROKEN in decoded:
+            shown.append(_written_bytes(tokenizer, number, decoded) if generated and BROKEN in part else own)
+        else:
+            shown.append(part if part and decoded.strip() == part.strip() else decoded)
     return shown
+
+
+def _written_bytes(tokenizer: Any, number: int, decoded: str) -> str:
+    """Return a token with the bytes that are no character written out; as decoded where its bytes are not known."""
+    data = _bytes_of(tokenizer.convert_ids_to_tokens([number])[0])
+    if data is None or data.decode("utf-8", errors="replace") != decoded:
+        return decoded
+    text = data.decode("utf-8", errors="surrogateescape")
+    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else c for c in text)
+
+
+def _bytes_of(piece: Any) -> bytes | None:
+    """Return the bytes of a vocabulary entry: "<0xF0>", or GPT-2's letters for bytes; None for another form."""
+    if isinstance(piece, bytes):
+        return piece
+    if _BYTE.fullmatch(piece):
+        return bytes([int(piece[3:5], 16)])
+    letters = _letters_of_bytes()
+    return bytes(letters[letter] for letter in piece) if all(letter in letters for letter in piece) else None
+
+
+@cache
+def _letters_of_bytes() -> dict[str, int]:
+    """Return the byte of each letter in a byte-level vocabulary: printable Latin-1 is itself, the rest follows from
+    U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 def _by_decoding(tokenizer: Any, before: list[int], ids: list[int]) -> tuple[str, list[tuple[int, int]]]:

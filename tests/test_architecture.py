@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # The facades: their names load on first use, from every floor below.
-OUTSIDE = ("__init__", "demo", "diff", "views")
+OUTSIDE = ("__init__", "__main__", "demo", "diff", "views")
 HEAVY = ("torch", "transformer_lens", "transformers")
 LIGHT = (
     "errors",
@@ -62,11 +62,11 @@ LIGHT += tuple(f"study.{name}" for name in ("templates", "several", "several_out
 FINDINGS = sorted(path.name for path in (PACKAGE / "findings").iterdir() if (path / "finding.py").exists())
 # The commands on one model are each about one probe, and name it by its module.
 PROBE_COMMANDS = ("cli.attribute", "cli.attend", "cli.words", "cli.concepts")
-# Where another package's code is run, and whatever it raises becomes one sentence.
-GUARDS = ("findings", "study.comparison", "study.outcome", "study.run")
+# Where another package's code is run, and whatever it raises becomes one sentence (or is raised in the waiting thread).
+GUARDS = ("annotate.chat_client", "findings", "study.comparison", "study.outcome", "study.run")
 # Short, and a thought of their own all the same.
-SLIVERS = ("cli.__main__", "cli.attend", "cli.inspect", "errors", "lazy", "models.hooked_model")
-SLIVERS += ("models.precision", "report.text", "results.provenance")
+SLIVERS = ("__main__", "cli.__main__", "cli.attend", "cli.inspect", "errors", "lazy", "models.hooked_model")
+SLIVERS += ("models.precision", "prompts.control_tokens", "report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

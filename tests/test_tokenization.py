@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from itlens.errors import ModelError, PromptError
+from itlens.results.density import overlaps
 from itlens.tokenization import Encoded, encode, encode_ids, front_tokens
 from tests.tiny import tiny_tokenizer
 
@@ -49,9 +52,9 @@ def test_bytes_by_hand() -> None:
         ("e", 2, 3),
         (" dog", 3, 7),
         (" ", 7, 8),
-        ("�", 8, 9),  # the euro sign is three bytes, each a token here: they share its range
-        ("�", 8, 9),
-        ("�", 8, 9),
+        ("€", 8, 9),  # the euro sign is three bytes, each a token here: they share its range, and it is shown once
+        ("", 8, 9),
+        ("", 8, 9),
     ]
     assert encoded.front == (1,)
     assert (encoded.response_start[0], encoded.response_stop[-1]) == (0, 7)
@@ -61,7 +64,7 @@ def test_bytes_by_hand() -> None:
 def test_metaspace_by_hand() -> None:
     encoded = encode(tokenizer("metaspace"), "€ dog")
     # the prefix that the tokenizer itself puts in front stands for no character
-    assert spans(encoded) == [("", 0, 0), ("�", 0, 1), ("�", 0, 1), ("�", 0, 1), (" ", 1, 2), ("dog", 2, 5)]
+    assert spans(encoded) == [("", 0, 0), ("€", 0, 1), ("", 0, 1), ("", 0, 1), (" ", 1, 2), ("dog", 2, 5)]
 
 
 @pytest.mark.parametrize("trim", [True, False])
@@ -145,6 +148,36 @@ def test_a_response_cut_inside_a_character_stays_inside_its_text() -> None:
     encoded = encode_ids(own, "the", list(encode(own, "🙂").prompt_ids)[:2])
     assert len(encoded.response_text) == 1
     assert set(zip(encoded.response_start, encoded.response_stop, strict=True)) == {(0, 1)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_that_make_no_character_are_written_out(kind: str) -> None:
+    own = tokenizer(kind)
+    pieces = [number for number in encode(own, "🙂").prompt_ids if own.decode([number]) == "\ufffd"]
+    assert encode_ids(own, "the", pieces[:2]).response_tokens == ("<0xF0>", "<0x9F>")
+    assert encode_ids(own, "the", pieces).response_tokens == ("🙂", "", "", "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=100, deadline=None)
+@given(text=TEXT)
+@example(text="J'aime 🙂👍🏽 数据 ไทย.")
+@example(text="\ufffd")
+def test_the_tokens_of_a_text_are_its_characters_each_once(kind: str, text: str) -> None:
+    encoded = encode(tokenizer(kind), text)
+    if kind == "bytes":
+        assert "".join(encoded.prompt_tokens) == text
+    assert ("\ufffd" in "".join(encoded.prompt_tokens)) == ("\ufffd" in text)
+
+
+def test_a_token_with_a_space_and_part_of_a_character_shows_both_once() -> None:
+    own = tiny_tokenizer("bytes")
+    content = json.loads(own.backend_tokenizer.to_str())
+    piece = "Ġ" + own.convert_ids_to_tokens(own("🙂", add_special_tokens=False)["input_ids"])[0]
+    content["model"]["vocab"][piece] = len(content["model"]["vocab"])
+    content["model"]["merges"].append(["Ġ", piece[1:]])
+    merged = PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(content)))
+    assert spans(encode(merged, "a 🙂")) == [("a", 0, 1), (" 🙂", 1, 3), ("", 2, 3), ("", 2, 3), ("", 2, 3)]
 
 
 def test_no_response_tokens() -> None:
@@ -277,3 +310,25 @@ def test_words_of_a_whitespace_splitting_tokenizer_claim_the_space_before_them()
 def test_no_torch_is_imported() -> None:
     code = "import sys, itlens.tokenization; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spans_around_a_token_that_takes_white_space_are_followed(kind: str) -> None:
+    """<|end|> takes the white space after it, <|user|> that before it: spans hold what is seen."""
+    own = tiny_tokenizer(kind)
+    own.add_tokens(
+        [AddedToken("<|end|>", rstrip=True, special=True), AddedToken("<|user|>", lstrip=True, special=True)]
+    )
+    text = "the dog<|end|>\n  cat  <|user|>the"
+    encoded = encode(own, text)
+    start, stop = np.array(encoded.prompt_start), np.array(encoded.prompt_stop)
+
+    def held(words: str) -> str:
+        first = text.index(words)
+        inside = overlaps(text, start, stop, [(first, first + len(words))])
+        return "".join(text[a:b] for a, b in zip(start[inside], stop[inside], strict=True)).strip()
+
+    assert held("cat") == "cat" and held("<|end|>") == "<|end|>" and held("<|user|>") == "<|user|>"
+    assert held("dog") == "dog" and held("\n  cat") in ("cat", "<|end|>\n  cat")
+    if kind == "bytes":
+        assert "".join(encoded.prompt_tokens) == text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -41,11 +42,12 @@ class Chat:
         if answer is None:
             answer = self._server.ask(request)
             self._cache.put(place, answer)
-        label = parse(answer, len(top_words(words)))
+        label = parse(self._server.scrub(answer), len(top_words(words)))
         if label is None:
             with self._lock:
                 self.unparsed += 1
-        return label or Label.unknown
+        # JSON escapes can spell the key where the answer's own text does not hold it
+        return replace(label, description=self._server.scrub(label.description)) if label else Label.unknown
 
     def estimate(self, lists: Iterable[Sequence[str]]) -> Cost:
         """Return what labelling these lists with all seeds takes; sends nothing. Raises AnnotateError."""
@@ -54,8 +56,9 @@ class Chat:
         for words in lists:
             for seed in self.seeds:
                 request = self._request(words, seed)
-                place = self._cache.path({"server": self._server.url, **request})
-                if place in met or place.exists():
+                asked = {"server": self._server.url, **request}
+                place = self._cache.path(asked)
+                if place in met or self._cache.get(asked) is not None:
                     cached += 1
                 else:
                     calls, tokens = calls + 1, tokens + tokens_about(request["messages"])

@@ -16,11 +16,12 @@ import json
 import os
 import random
 import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
-from itlens.errors import AnnotateError
+from itlens.errors import AnnotateError, StoreError
 from itlens.files import read_json, visible, write_json
 
 VERSION = 1  # of cached answers
@@ -28,6 +29,7 @@ KEY, BASE_URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OPENAI = "https://api.openai.com/v1"
 _LONGEST_PAUSE = 60.0  # seconds
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_SECRET = 8  # characters from which on a key is taken out of answers
 _SHOWN = 200  # characters of a server's message
 
 
@@ -40,24 +42,25 @@ class ChatCache:
             raise AnnotateError(f"cache={str(folder)!r} is a file; give a folder.")
 
     def get(self, request: dict[str, Any]) -> str | None:
-        """Return the answer to a request, None where there is none yet.
+        """Return the answer to a request; None where there is none yet, or a file that holds no answer to it: it is
+        asked for again.
 
-        Raises AnnotateError for an answer of another version and for one that answers something else, and
-        StoreError for a file that cannot be read.
+        Raises AnnotateError for an answer of another version.
         """
         path = self.path(request)
-        if not path.exists():
+        try:
+            content = read_json(path) if path.exists() else None
+        except StoreError:  # a broken file
             return None
-        content = read_json(path)
-        if not isinstance(content, dict) or content.get("version") != VERSION:
-            version = content.get("version") if isinstance(content, dict) else None
+        if not isinstance(content, dict) or content.get("asked") != request:
+            return None
+        if content.get("version") != VERSION:
             raise AnnotateError(
-                f"{path} is a cached answer of version {version}, and this itlens reads version {VERSION}; give "
-                "another folder as cache=, or delete this one."
+                f"{path} is a cached answer of version {str(content.get('version'))[:20]}, and this itlens reads "
+                f"version {VERSION}; give another folder as cache=, or delete this one."
             )
-        if content.get("asked") != request or not isinstance(content.get("answer"), str):
-            raise AnnotateError(f"{path} does not hold the answer that its name says; delete it.")
-        return str(content["answer"])
+        answer = content.get("answer")
+        return answer if isinstance(answer, str) else None
 
     def put(self, request: dict[str, Any], answer: str) -> None:
         """Keep an answer. Raises StoreError where it cannot be written."""
@@ -85,36 +88,53 @@ class ChatServer:
                 f"There is no key for {self.url}: set the environment variable {KEY}, or use a server on this machine "
                 "(base_url='http://localhost:8000/v1')."
             )
-        self._client = _openai().OpenAI(api_key=self._key or "none", base_url=url, timeout=timeout, max_retries=0)
+        openai = _openai()
+        from itlens.annotate.chat_client import BoundedClient
+
+        self._client = openai.OpenAI(
+            api_key=self._key or "none",
+            base_url=url,
+            timeout=timeout,
+            max_retries=0,
+            http_client=BoundedClient(timeout),
+        )
 
     def ask(self, request: dict[str, Any]) -> str:
-        """Return the text that the model answers; "" where it answers none. Raises AnnotateError."""
+        """Return the text that the model answers, without the key; "" where it answers none. Raises AnnotateError."""
         openai = _openai()
+        from itlens.annotate.chat_client import AnswerTooLarge, content_of
+
         for number in range(self._tries):
             try:
-                return self._text(self._client.chat.completions.create(**request))
-            except openai.APIError as error:
+                answer = self._client.chat.completions.with_raw_response.create(**request)
+            except (openai.APIError, AnswerTooLarge) as error:
                 if number + 1 == self._tries or not _passes(openai, error):
                     self._fail(openai, error, number + 1)
                 time.sleep(_wait(error, self._pause * 2**number))
-            except (ValueError, AttributeError, TypeError) as error:  # what the client makes of a body that is no JSON
-                raise self._no_api() from error
+                continue
+            text = content_of(answer.content)
+            if text is None:
+                raise AnnotateError(
+                    f"{self.url} does not answer as an OpenAI-compatible server does; base_url ends in /v1."
+                )
+            return self.scrub(text)
         raise AssertionError("unreachable")
 
-    def _text(self, response: Any) -> str:
-        choices = getattr(response, "choices", None)
-        if not isinstance(choices, list):
-            raise self._no_api()
-        message = getattr(choices[0], "message", None) if choices else None
-        return getattr(message, "content", None) or ""
+    def scrub(self, text: str) -> str:
+        """Return a text of the server without the key, also where it is spelled out in an answer.
 
-    def _no_api(self) -> AnnotateError:
-        return AnnotateError(f"{self.url} does not answer as an OpenAI-compatible server does; base_url ends in /v1.")
+        Keys of a few letters (servers on this machine take any) are left: they are in many words.
+        """
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]") if len(secret) >= _SECRET else text
+        return text
 
     def _fail(self, openai: Any, error: Any, tries: int) -> NoReturn:
         """One sentence on why there is no answer, without the key, and without the client's own exception."""
         said, times = self._clean(_said(error)), f"after {tries} tries" if tries > 1 else "not tried again"
-        if isinstance(error, openai.APITimeoutError):
+        if (large := _too_large(error)) is not None:
+            why = f"{self.url} answers a request for {self.model!r} with a body that is not read: {large}"
+        elif isinstance(error, openai.APITimeoutError):
             why = f"{self.url} did not answer in time ({times}): give a longer timeout="
         elif isinstance(error, openai.APIConnectionError):
             why = f"{self.url} cannot be reached ({self._clean(str(error.__cause__ or error))}): is the server running?"
@@ -175,10 +195,19 @@ def _split(url: str) -> Any:
     return parts
 
 
+def _too_large(error: Any) -> Exception | None:
+    """Return what the client says of a body without end; openai hands it on, or wraps it in its own error."""
+    from itlens.annotate.chat_client import AnswerTooLarge
+
+    return next((each for each in (error, error.__cause__) if isinstance(each, AnswerTooLarge)), None)
+
+
 def _passes(openai: Any, error: Any) -> bool:
     """Whether it may go better the next time: 408, 409, 429 (but not an empty account), 5xx, and timeouts."""
     if isinstance(error, openai.APITimeoutError):
         return True
+    if _too_large(error) is not None:
+        return False
     if isinstance(error, openai.APIConnectionError):
         return type(error.__cause__).__name__ != "ConnectError"  # nobody listens there
     if getattr(error, "code", None) == "insufficient_quota":
@@ -191,5 +220,15 @@ def _wait(error: Any, pause: float) -> float:
     """Seconds: what the server asks for (Retry-After), else the pause, spread a little so that threads part."""
     response = getattr(error, "response", None)
     wished = response.headers.get("retry-after", "") if response is not None else ""
-    seconds = float(wished) if wished.replace(".", "", 1).isdigit() else pause * random.uniform(0.8, 1.2)
-    return min(seconds, _LONGEST_PAUSE)
+    seconds = _seconds(wished.strip())
+    return min(pause * random.uniform(0.8, 1.2) if seconds is None else seconds, _LONGEST_PAUSE)
+
+
+def _seconds(wished: str) -> float | None:
+    """Read a Retry-After: seconds, or a date; None for anything else."""
+    try:
+        if wished.isascii() and wished.replace(".", "", 1).isdigit():
+            return float(wished)
+        return max(0.0, parsedate_to_datetime(wished).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sys
 from io import TextIOWrapper
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from itlens import __version__
 from itlens.cli.attend import attend_command
 from itlens.cli.attribute import attribute_command
 from itlens.cli.compare import compare_command, demo_command, findings_command, report_command, with_finding_options
@@ -32,11 +33,12 @@ def application() -> typer.Typer:
     sentence."""
     app = typer.Typer(
         name="itlens",
-        help="What did instruction tuning change inside the model?",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_options)
     commands = (
         *(demo_command, with_finding_options(compare_command), report_command, findings_command),
         *(attribute_command, attend_command, words_command, concepts_command, inspect_command, selftest_command),
@@ -44,6 +46,20 @@ def application() -> typer.Typer:
     for command in commands:
         app.command(command.__name__.removesuffix("_command"))(command)
     return app
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"itlens {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """What did instruction tuning change inside the model?"""  # the command line's help
 
 
 def main() -> None:

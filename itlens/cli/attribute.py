@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from itlens.cli.options import (
+    PROMPT_FORMAT,
+    PROMPT_FORMAT_HELP,
     AdapterOption,
     Backend,
     BackendOption,
@@ -23,13 +25,19 @@ from itlens.cli.options import (
     DtypeOption,
     Format,
     NewTokensOption,
+    PrintedFormOption,
     RemoteOption,
 )
 from itlens.errors import ItlensError
-from itlens.files import visible, write_text
-from itlens.prompts import Prompt
+from itlens.files import json_line, visible, write_text
+from itlens.progress import late_bar
+from itlens.prompts import Prompt, format_prompts
+from itlens.prompts.control_tokens import control_token_notices
+from itlens.prompts.formats import EMPTY_RESPONSE
+from itlens.report.terminal import printable
+from itlens.results.characters import ShownToken, shown_tokens
 from itlens.results.density import importance_density, span_mask, span_score
-from itlens.results.store import save
+from itlens.results.store import csv_text, save
 
 
 def attribute_command(
@@ -48,27 +56,37 @@ def attribute_command(
     device: DeviceOption = None,
     backend: BackendOption = Backend.hooked,
     adapter: AdapterOption = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    prompt_format: Annotated[str, typer.Option(PROMPT_FORMAT, help=PROMPT_FORMAT_HELP)] = "raw",
+    output: PrintedFormOption = Format.table,
     out: Annotated[Path | None, typer.Option(help="Also save the scores (.nc) or a token view (.html).")] = None,
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Show how much each token of one prompt drives the response."""
     from itlens.cli.options import loaded_model
-    from itlens.hooked.attribution import attribute as run
+
+    with late_bar("starting"):
+        from itlens.hooked.attribution import attribute as run
+        from itlens.models import source_of
 
     asked = Prompt(prompt, instruction=[instruction] if instruction else [])
     if out is not None and out.suffix not in (".nc", ".html"):
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .nc or .html.")
     loaded = loaded_model(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
+    for notice in control_token_notices([asked.replace(response=response)], {"the model": source_of(loaded).tokenizer}):
+        print(f"Note: {visible(notice)}", file=sys.stderr)
+    (asked,) = format_prompts([asked], prompt_format, source_of(loaded).tokenizer)
     options: dict[str, Any] = {
         "method": method,
         "objective": objective,
         "max_new_tokens": max_new_tokens,
     }  # checked there
-    found = run(loaded, asked, response, **options)
+    with late_bar("response and attribution") as tell:
+        found = run(loaded, asked, response, progress=tell, **options)
     if out is not None:
         save_scores(found, asked, out)
     print_scores(found, asked, output.value)
+    if not found.sizes["target"]:
+        print(f"Note: {EMPTY_RESPONSE}.", file=sys.stderr)
 
 
 def print_scores(found: xr.Dataset, prompt: Prompt, output: str, console: Console | None = None) -> None:
@@ -76,26 +94,37 @@ def print_scores(found: xr.Dataset, prompt: Prompt, output: str, console: Consol
     console = console or Console()
     table = token_table(found)
     if output == "csv":
-        console.file.write(table.to_csv(index=False))
+        console.file.write(visible(csv_text(table)))
         return
     if output == "json":
-        content = {"response": found.attrs["response_text"], "tokens": table.to_dict("records")}
-        console.file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        content = {"response": shown_response(found), "tokens": table.to_dict("records")}
+        console.file.write(json_line(content))
         return
     _print_tokens(found, table, prompt, console)
 
 
 def token_table(found: xr.Dataset) -> pd.DataFrame:
-    """A row per prompt token: its text, characters, importance density, and sum of scores over the response."""
+    """A row per prompt token: its text, characters, importance density, and sum of scores over the response.
+
+    A character of several tokens is the text of the first; piece and pieces say which token of how many each one is.
+    """
+    shown = shown_tokens(found, "source")
     return pd.DataFrame(
         {
-            "token": found.source_token.values,
+            "token": [token.text for token in shown],
+            "piece": [token.piece for token in shown],
+            "pieces": [token.pieces for token in shown],
             "start": found.source_start.values,
             "stop": found.source_stop.values,
             "importance_density": importance_density(found).values,
             "score_sum": found.score.sum("target").values,
         }
     )
+
+
+def shown_response(found: xr.Dataset) -> str:
+    """Return the response, in which bytes that make no character are written out: "<0xF0>"."""
+    return "".join(token.text for token in shown_tokens(found, "target"))
 
 
 def save_scores(found: xr.Dataset, prompt: Prompt, out: Path) -> None:
@@ -109,23 +138,35 @@ def save_scores(found: xr.Dataset, prompt: Prompt, out: Path) -> None:
 
 
 def _print_tokens(found: xr.Dataset, table: pd.DataFrame, prompt: Prompt, console: Console) -> None:
+    tokens = shown_tokens(found, "source")
     highest = max(float(table["importance_density"].max()), 1e-9)
     shown = Text()
-    for token, density in zip(table["token"], table["importance_density"], strict=True):
+    for token, density in zip(tokens, table["importance_density"], strict=True):
         strength = density / highest
         red, green = int(255 - 140 * strength), int(255 - 90 * strength)
-        shown.append(visible(str(token)), style=f"on rgb({red},{green},255) black")
+        shown.append(printable(token.inline, console, style=f"on rgb({red},{green},255) black"))
     console.print(Text("Prompt, by importance density (darker: more):", style="bold"))
     console.print(shown)
     console.print(Text("Response:", style="bold"))
-    console.print(Text(visible(str(found.attrs["response_text"])) or "(empty: every score is 0)"))
+    console.print(printable(shown_response(found) or "(empty: every score is 0)", console))
     console.print(Text(f"Tokens by importance density (over {found.sizes['target']} response tokens):", style="bold"))
     listed = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, justify in (("token", "left"), ("density", "right"), ("sum of scores", "right")):
         listed.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for _, row in table.sort_values("importance_density", ascending=False, kind="stable").head(15).iterrows():
-        listed.add_row(Text(repr(row["token"])), f"{row['importance_density']:.3f}", f"{row['score_sum']:.3g}")
+    strongest = table.assign(name=[_in_quotes(token) for token in tokens])
+    strongest = strongest.sort_values("importance_density", ascending=False, kind="stable").head(15)
+    for _, row in strongest.iterrows():
+        listed.add_row(
+            printable(row["name"], console),
+            f"{row['importance_density']:.3f}",
+            f"{row['score_sum']:.3g}",
+        )
     console.print(listed)
     if prompt.instruction:
         score = span_score(importance_density(found), span_mask(found, prompt, "instruction"))
         console.print(f"Importance density of the instruction: {score:.3f}", highlight=False)
+
+
+def _in_quotes(token: ShownToken) -> str:
+    """Return a token so that its white space is seen; a piece of a character as which one it is."""
+    return token.place or repr(token.text)

@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from itlens.cli.options import (
+    PROMPT_FORMAT,
+    PROMPT_FORMAT_HELP,
     AdapterOption,
     Backend,
     BackendOption,
@@ -24,13 +26,16 @@ from itlens.cli.options import (
     DtypeOption,
     NewTokensOption,
     ProbesOption,
+    QuietOption,
     RemoteOption,
     ResponsesChoice,
     ResponsesOption,
     Template,
 )
 from itlens.errors import PairError, PromptError
+from itlens.files import visible
 from itlens.findings.options import Option
+from itlens.progress import reporter
 from itlens.study.request import all_options
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool}
@@ -85,6 +90,7 @@ def demo_command(
     probes: ProbesOption = "all",
     responses: ResponsesOption = ResponsesChoice.tuned,
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
+    quiet: QuietOption = False,
 ) -> None:
     """Compare the embedded pair on its own prompts; needs no network."""
     from itlens import demo as pair
@@ -95,9 +101,9 @@ def demo_command(
     options: dict[str, Any] = {"limit": limit, "resume": resume, "max_new_tokens": 16}
     options |= {"labels": ("demo base", "demo tuned"), "responses": responses.value}
     if responses is ResponsesChoice.own:
-        run_comparison(models, "demo", out, probes=probes, **options)
+        run_comparison(models, "demo", out, probes=probes, quiet=quiet, **options)
         return
-    run_comparison(models, "demo", out, probes=probes, own_responses_too=True, **options)
+    run_comparison(models, "demo", out, probes=probes, quiet=quiet, own_responses_too=True, **options)
 
 
 def compare_command(
@@ -119,13 +125,16 @@ def compare_command(
         Template | None, typer.Option(help="Chat template: off, on (for both models), or both: template x weights.")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="What to call the models, by commas, in order.")] = None,
-    prompt_format: Annotated[str, typer.Option("--format", help="raw, chat, or a text with {prompt}.")] = "raw",
+    prompt_format: Annotated[
+        str, typer.Option(PROMPT_FORMAT, "--format", help=f"{PROMPT_FORMAT_HELP} (--format: the same)")
+    ] = "raw",
     responses: ResponsesOption = ResponsesChoice.own,
     max_new_tokens: NewTokensOption = 200,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts, as many as this.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of intervals, permutations and random draws.")] = 0,
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
     trust_remote_code: RemoteOption = False,
+    quiet: QuietOption = False,
     **options: Any,
 ) -> None:
     """Compare two models (or a series of them), and write tables, findings.json and report.html into --out."""
@@ -147,6 +156,7 @@ def compare_command(
         seed=seed,
         resume=resume,
         trust_remote_code=trust_remote_code,
+        quiet=quiet,
         **options,
     )
 
@@ -186,9 +196,10 @@ def run_comparison(
     template: str | None = None,
     labels: tuple[str, ...] | None = None,
     own_responses_too: bool = False,
+    quiet: bool = False,
     **options: Any,
 ) -> None:
-    """Run a pair, template x weights or a series, and print what came out.
+    """Run a pair, template x weights or a series, and print what came out; quiet: only what failed.
 
     own_responses_too: also compare the findings that read prompts on each model's own responses, in out/own-responses,
     and say in the report what that gives. Raises a subclass of ItlensError for wrong input; exits with 1 where the code
@@ -199,11 +210,14 @@ def run_comparison(
     if template == "on":
         options["format"] = "chat"
     try:
-        found = _run(models, prompts, named, out, template, labels, options)
-        if own_responses_too:
-            from itlens.study.pair import compare_own_responses
+        with reporter(not quiet) as tell:
+            tell.opening("starting")
+            options["progress"] = tell
+            found = _run(models, prompts, named, out, template, labels, options)
+            if own_responses_too:
+                from itlens.study.pair import compare_own_responses
 
-            found = compare_own_responses(found, *_two(models), prompts, labels=labels, **options)
+                found = compare_own_responses(found, *_two(models), prompts, labels=labels, **options)
     except PromptError as error:
         if template not in ("on", "both") or "chat template" not in str(error):
             raise
@@ -219,8 +233,12 @@ def run_comparison(
         )
         print(f"Stopped; {kept}.", file=sys.stderr)
         raise
-    _print(found)
-    if any(not each.expected for each in getattr(found, "failures", ())):
+    failed = [each for each in getattr(found, "failures", ()) if not each.expected]
+    if not quiet:
+        _print(found)
+    for each in failed if quiet else ():
+        print(f"itlens: {visible(each.sentence)}", file=sys.stderr)
+    if failed:
         raise typer.Exit(1)
 
 
@@ -255,7 +273,7 @@ def _refuse_unfitting(
     if len(models) < 2 and options.get("adapter") is None:
         raise PairError("Give TUNED (one or several models), or --adapter for the base with an adapter.")
     if template in ("on", "both") and options.get("format", "raw") != "raw":
-        raise PromptError(f"--template {template} reads prompts in the chat template; leave --format out.")
+        raise PromptError(f"--template {template} reads prompts in the chat template; leave {PROMPT_FORMAT} out.")
     if template == "both" and len(models) > 2:
         raise PairError(
             f"--template both compares two models, got {len(models)}; run it for each pair, or use on or off."

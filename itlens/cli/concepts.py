@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +29,7 @@ from itlens.cli.options import (
     loaded_model,
     plan_of_one,
 )
-from itlens.files import visible, write_text
+from itlens.files import json_line, visible, write_text
 from itlens.results.store import csv_text, save
 
 _VECTORS = {
@@ -122,7 +121,7 @@ def print_concepts(concepts: xr.Dataset, output: str, *, console: Console | None
     """One layer's concepts: a table to read, or all words as CSV or JSON."""
     console = console or Console()
     if output == "csv":
-        console.file.write(csv_text(concept_table(concepts)))
+        console.file.write(visible(csv_text(concept_table(concepts))))
     elif output == "json":
         console.file.write(_json(concepts))
     else:
@@ -141,7 +140,7 @@ def save_concepts(concepts: xr.Dataset, out: Path, console: Console | None = Non
 
 def _json(concepts: xr.Dataset) -> str:
     table = concept_table(concepts)
-    return json.dumps({"attrs": table.attrs, "concepts": table.to_dict("records")}, ensure_ascii=False) + "\n"
+    return json_line({"attrs": table.attrs, "concepts": table.to_dict("records")})
 
 
 def _print_heading(concepts: xr.Dataset, console: Console) -> None:

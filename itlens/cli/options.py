@@ -10,6 +10,7 @@ import typer
 
 from itlens.errors import ItlensError
 from itlens.findings.base import Finding, Plan
+from itlens.progress import late_bar
 
 
 class Dtype(str, Enum):
@@ -84,6 +85,25 @@ BackendOption = Annotated[Backend, typer.Option(help="HookedTransformer or Trans
 AdapterOption = Annotated[str | None, typer.Option(help="A PEFT adapter to merge (into TUNED in `compare`).")]
 RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 NewTokensOption = Annotated[int, typer.Option(min=1, help="At most so many tokens of a generated response.")]
+
+
+def _printed_form(given: str) -> Format:
+    """Read the output's form; what is a prompt's form is told its own option."""
+    try:
+        return Format(given)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{given!r} is not one of {', '.join(repr(form.value) for form in Format)}; --format is how to print, "
+            f"the prompt's form is {PROMPT_FORMAT}"
+        ) from error
+
+
+PROMPT_FORMAT = "--prompt-format"
+PROMPT_FORMAT_HELP = "The prompt's form: raw, chat (the model's template), or a text with {prompt}."
+PrintedFormOption = Annotated[
+    Format, typer.Option("--format", parser=_printed_form, metavar="[table|json|csv]", help="How to print.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and print no tables.")]
 VocabularyOption = Annotated[str, typer.Option(help="Words: builtin, or a text or TSV file from frequent to rare.")]
 VectorsOption = Annotated[str, typer.Option(help="Word vectors that tell what is related: builtin, or a file.")]
 TopKOption = Annotated[int, typer.Option(min=1, help="Words per head dimension, as queries and as keys.")]
@@ -125,7 +145,8 @@ def plan_of_one(finding: Finding, model: str, adapter: str | None, trust_remote_
 
 
 def loaded_model(model: str, dtype: Dtype, backend: Backend, **options: Any) -> Any:
-    """Load the model of a command (`itlens.load_model`)."""
-    from itlens.models import load_model
+    """Load the model of a command (`itlens.load_model`), and say so where that takes long."""
+    with late_bar(f"loading {model}"):
+        from itlens.models import load_model
 
-    return load_model(model, dtype=dtype.value, backend=backend.value, **options)
+        return load_model(model, dtype=dtype.value, backend=backend.value, **options)

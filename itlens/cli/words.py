@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +28,7 @@ from itlens.cli.options import (
     loaded_model,
     plan_of_one,
 )
-from itlens.files import visible, write_text
+from itlens.files import json_line, visible, write_text
 from itlens.results.store import csv_text, save
 
 _PER_DIMENSION = 4  # pairs named in the row of a dimension
@@ -104,7 +103,7 @@ def print_words(
     """One head's pairs: a table to read, or all rows as CSV or JSON. energy: the same head's (`itlens.qk_energy`)."""
     console = console or Console()
     if output == "csv":
-        console.file.write(csv_text(pairs))
+        console.file.write(visible(csv_text(pairs)))
     elif output == "json":
         console.file.write(_json(pairs))
     else:
@@ -125,7 +124,7 @@ def save_words(pairs: pd.DataFrame, out: Path, console: Console | None = None) -
 
 def _json(pairs: pd.DataFrame) -> str:
     rows = pairs.astype({"query": object, "key": object}).to_dict("records")
-    return json.dumps({"attrs": pairs.attrs, "pairs": rows}, ensure_ascii=False) + "\n"
+    return json_line({"attrs": pairs.attrs, "pairs": rows})
 
 
 def _print_heading(pairs: pd.DataFrame, distinct: pd.DataFrame, console: Console) -> None:

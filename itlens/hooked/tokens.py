@@ -26,7 +26,7 @@ from itlens.hooked.response import GENERATED, ResponseLike, response_of, with_re
 from itlens.models import HookedModel, refuse_no_model, source_of
 from itlens.progress import late_bar
 from itlens.prompts import PromptsLike, as_prompts
-from itlens.prompts.formats import Framed, frame_prompts
+from itlens.prompts.formats import EMPTY_FORM, Framed, frame_prompts
 from itlens.results.density import overlaps
 from itlens.selection import whole_number
 from itlens.tokenization import Encoded, Response
@@ -92,7 +92,8 @@ def left_out_attrs(read: Iterable[Forced]) -> dict[str, str]:
     everything = len(ids) + len(list(read))
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     named = ", ".join(ids[:_NAMED]) + more
-    said = f"{len(ids)} of {everything} prompts left out, because the model's own response is empty: {named}"
+    why = f"because the model's own response is empty ({EMPTY_FORM})"
+    said = f"{len(ids)} of {everything} prompts left out, {why}: {named}"
     return {"left_out": ", ".join(ids), "note": said}
 
 
@@ -133,7 +134,7 @@ def forced(
     if len(left_out) == len(read):
         raise PromptError(
             f"{source_of(model).name} ends its own response at once on {_counted(len(read))}, so nothing is predicted; "
-            "give responses, or write the prompts in the form that the model was tuned on (format=)."
+            f"{EMPTY_FORM}."
         )
     return ForcedPrompts([one for one in read.values() if one is not None], left_out)
 

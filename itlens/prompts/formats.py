@@ -16,6 +16,12 @@ from itlens.prompts.spans import Span, quote
 from itlens.prompts.templates import render_chat
 
 PLACE = "{prompt}"
+# what to do, wherever a response is empty
+EMPTY_FORM = (
+    'a chat model often ends at once on a prompt that is not in its chat template: use format="chat" (--prompt-format '
+    "chat), or give a response"
+)
+EMPTY_RESPONSE = f"The response is empty, so that every score is 0; {EMPTY_FORM}"
 _SENTINEL = "ItlensSentinelQx7Zv"
 
 

@@ -27,6 +27,7 @@ _GAP = 2  # between columns
 _ASCII = str.maketrans(
     {"−": "-", "–": "-", "±": "~", "\u202f": " ", "→": ">", "▲": "^", "▼": "v", "◆": "*", "…": ".", "·": "|",
      "“": '"', "”": '"', "’": "'", "×": "x", "≤": "<", "²": "2"}
+    | dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 )  # fmt: skip
 _STYLES = {"higher": "bold", "lower": "bold", "changed": "bold", "not tested": "dim"}
 
@@ -48,7 +49,7 @@ def print_page(page: Page, console: Console | None = None, report_path: str | Pa
     for label, path in page.links:
         _say(console, f"{label}: {path}", style="dim")
     if str(report_path):
-        console.print(_text(f"Report: {report_path}", console), soft_wrap=True)
+        console.print(printable(f"Report: {report_path}", console), soft_wrap=True)
 
 
 def page_text(page: Page, width: int = 100) -> str:
@@ -105,8 +106,8 @@ def _summary(rows: Sequence[Row], console: Console) -> RichTable:
     table.add_column("answer", no_wrap=True)
     table.add_column("number, with its 95 % interval", overflow="fold", no_wrap=max(map(cell_len, numbers)) <= room)
     for row, answer, number in zip(rows, answers, numbers, strict=True):
-        shown = _text(answer, console, style=_STYLES.get(row.code, ""))
-        table.add_row(_text(row.name, console), shown, _text(number, console))
+        shown = printable(answer, console, style=_STYLES.get(row.code, ""))
+        table.add_row(printable(row.name, console), shown, printable(number, console))
     return table
 
 
@@ -123,13 +124,13 @@ def _rich_table(grid: Grid, part: Sequence[int], console: Console) -> RichTable:
     for place, width in zip(part, widths, strict=True):
         numeric = grid.heads[place].numeric
         table.add_column(
-            _text(grid.heads[place].heading, console), justify="right" if numeric else "left", overflow="fold",
+            printable(grid.heads[place].heading, console), justify="right" if numeric else "left", overflow="fold",
             min_width=width, max_width=width if numeric else max(_MOST_NAME, width),
         )  # fmt: skip
     for row, below in zip(grid.rows, [*grid.rows[1:], None], strict=True):
         cells = _spread(row, len(grid.heads))
         table.add_row(
-            *(_text(cells[place], console, style="bold" if row.total else "") for place in part),
+            *(printable(cells[place], console, style="bold" if row.total else "") for place in part),
             end_section=row.total and below is not None and not below.total,
         )
     return table
@@ -181,11 +182,11 @@ def _legend(columns: Iterable[Column]) -> str:
 
 
 def _say(console: Console, words: str, style: str = "") -> None:
-    console.print(_text(words, console, style=style))
+    console.print(printable(words, console, style=style))
 
 
-def _text(words: str, console: Console, style: str = "") -> Text:
-    """A text that steers no terminal, in the signs that this one can print."""
+def printable(words: str, console: Console, style: str = "") -> Text:
+    """Return a text that steers no terminal, in the signs that this one can print."""
     shown = visible(words)
     if not (console.encoding or "utf-8").lower().startswith("utf"):
         shown = shown.translate(_ASCII).encode(console.encoding, errors="backslashreplace").decode(console.encoding)

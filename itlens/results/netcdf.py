@@ -27,6 +27,9 @@ _JSON_VALUES = "itlens_json_values"
 _UNNAMED = "itlens_unnamed"
 _SMALL = 4096  # bytes; to compress less takes more space than it saves, a file of one prompt 36 kB in place of 20
 _PACKED = 1100  # times that deflate can pack bytes, at the very most (1,032)
+_MOST_TEXT = 1 << 28  # bytes of the texts of one variable, where they could be more than the file holds
+_MANY = 16  # texts of an attribute
+_FEW = 64  # texts that are read at a time to count their bytes
 _SLACK = 1 << 20  # bytes that a file may leave to HDF5's fill values
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 # what HDF5 and netCDF keep for themselves
@@ -62,7 +65,7 @@ def read_netcdf(data: bytes) -> xr.Dataset | xr.DataArray:
     import h5py
 
     with h5py.File(io.BytesIO(data), "r") as file:
-        _check_structure(file, len(data))
+        _check_structure(file, len(data), set())
         raw = _plain_dataset(file)
     if raw is None:
         raw = xr.load_dataset(io.BytesIO(data), engine="h5netcdf")
@@ -71,20 +74,29 @@ def read_netcdf(data: bytes) -> xr.Dataset | xr.DataArray:
     ds: xr.Dataset = values.assign_coords({name: _decode_variable(raw[name].variable) for name in raw.coords})
     if _KIND not in attrs:
         return ds
-    array: xr.DataArray = ds[attrs[_KIND] or _UNNAMED].rename(attrs[_KIND] or None)
+    if (name := attrs[_KIND] or _UNNAMED) not in ds:
+        raise StoreError(f"its attribute {_KIND!r} names {str(name)[:60]!r}, and there is no such variable")
+    array: xr.DataArray = ds[name].rename(attrs[_KIND] or None)
     return array
 
 
-def _check_structure(group: h5py.Group, size: int) -> None:
-    """Raise StoreError where values are not in the file itself, plain or packed, or are too many to be in it."""
+def _check_structure(group: h5py.Group, size: int, seen: set[int]) -> None:
+    """Raise StoreError where values are not in the file itself, plain or packed, or are too many to be in it.
+
+    seen: addresses of the groups that were checked; one may be reached in many ways, also from within itself.
+    """
     import h5py
 
+    if (place := h5py.h5o.get_info(group.id).addr) in seen:
+        return
+    seen.add(place)
+    _check_attributes(group, size)
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise StoreError(f"its {name!r} is a link to somewhere else; such files are not read")
         item = group[name]
         if isinstance(item, h5py.Group):
-            _check_structure(item, size)
+            _check_structure(item, size, seen)
         elif isinstance(item, h5py.Dataset):
             if item.is_virtual or item.external:
                 raise StoreError(f"the values of {name!r} are in other files; such files are not read")
@@ -92,6 +104,36 @@ def _check_structure(group: h5py.Group, size: int) -> None:
                 raise StoreError(f"{name!r} is packed by filter {min(unknown)} of HDF5; known is deflate")
             if item.nbytes > _PACKED * size + _SLACK or (not item.id.get_storage_size() and item.nbytes > _SLACK):
                 raise StoreError(f"{name!r} claims {item.nbytes:,} bytes of values, in a file of {size:,}")
+            if h5py.check_vlen_dtype(item.dtype) is not None and item.size * size > _MOST_TEXT:
+                _check_lengths(item)
+            _check_attributes(item, size)
+
+
+def _check_lengths(item: h5py.Dataset) -> None:
+    """Raise StoreError for texts that are longer than the file could hold: many may stand for the same bytes."""
+    rows = item.shape[0] if item.ndim else 1
+    step, read = max(1, _FEW * rows // item.size), 0
+    for start in range(0, rows, step):
+        part = item[start : start + step] if item.ndim else item[()]
+        read += sum(len(value) for value in np.ravel(np.asarray(part, dtype=object)))
+        if read > _MOST_TEXT:
+            raise StoreError(f"{item.name.removeprefix('/')!r} claims more than {_MOST_TEXT:,} bytes of texts")
+
+
+def _check_attributes(item: Any, size: int) -> None:
+    """Raise StoreError for an attribute whose texts can be more than the file holds (see `_check_lengths`)."""
+    import h5py
+
+    if size * size < 16 * _MOST_TEXT:  # a text takes 16 bytes at least: no attribute can ask for more
+        return
+    for name in item.attrs:
+        attribute = item.attrs.get_id(name)
+        kind, count = attribute.get_type(), attribute.get_space().get_simple_extent_npoints()
+        of_any_length = kind.get_class() == h5py.h5t.VLEN or (
+            kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
+        )
+        if of_any_length and count > _MANY and count * size > _MOST_TEXT:
+            raise StoreError(f"the attribute {name!r} claims {count:,} texts, in a file of {size:,} bytes")
 
 
 def _filters(item: h5py.Dataset) -> list[int]:
@@ -179,6 +221,8 @@ def _decode_variable(variable: xr.Variable) -> xr.Variable:
     if not attrs.pop(_JSON_VALUES, 0):
         return xr.Variable(variable.dims, variable.values, attrs)
     texts = [json.loads(text) for text in variable.values.ravel().tolist()]
+    if not all(isinstance(text, str) for text in texts):
+        raise StoreError("its texts are not the JSON texts that they are said to be")
     values = np.empty(len(texts), dtype=object)
     values[:] = texts
     # numpy's fixed-width texts lose NULs at their end, pandas' object texts refuse half surrogate pairs
@@ -197,6 +241,8 @@ def _encode_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
 def _decode_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     plain = {str(name): plain_number(value) for name, value in attrs.items()}
     odd = json.loads(plain.pop(_JSON, "[]"))
+    if not isinstance(odd, list) or not all(isinstance(plain.get(str(name)), str) for name in odd):
+        raise StoreError(f"its attribute {_JSON!r} does not list attributes that are JSON")
     return {name: json.loads(value) if name in odd else value for name, value in plain.items()}
 
 

@@ -6,7 +6,8 @@ Explain (levels 0..10 on source x target; the cut-off at 7 is not applied).
 Unpickling without trust: lists, dictionaries, texts, numbers and numpy arrays of numbers, and nothing else. Seven names
 of numpy, those that pickled arrays and numbers need, are resolved to plain Python stand-ins of this module; any other
 name raises. Neither numpy's own unpickling nor any other function is ever reached, whatever the data names, the
-stand-ins cannot be changed by the data, and an array is checked against its bytes before it is made.
+stand-ins cannot be changed by the data, and an array is checked against its bytes before it is made. Size, depth and
+memo of a file are limited before any of it is built (`pickle_check`).
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ import xarray as xr
 from itlens.errors import ResultError, StoreError
 from itlens.files import read_bytes
 from itlens.results.density import HasSpans, source_ranges
+from itlens.results.pickle_check import check_pickle
 from itlens.results.provenance import provenance
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _ALIKE = 0.9
+_LARGEST = 1 << 28  # bytes of a file; a map of 4,000 x 4,000 tokens takes 64 MB
 _DTYPE = re.compile(r"[<>|=]?[fiub][1248]")
 _ERRORS = (
     *(pickle.UnpicklingError, EOFError, ImportError, MemoryError, RecursionError),
@@ -47,6 +50,11 @@ def read_released(path: str | Path) -> xr.Dataset:
     StoreError for anything that is not such a file.
     """
     path = Path(path)
+    if path.is_file() and path.stat().st_size > _LARGEST:
+        raise StoreError(
+            f"{path} is not one of the released attribution maps: it has {path.stat().st_size:,} bytes, and they have "
+            f"at most {_LARGEST:,}."
+        )
     content = read_bytes(path)
     try:
         record = unpickle(content)
@@ -138,7 +146,8 @@ def _fields(path: Path, record: Any) -> tuple[str, list[str], list[str], str, np
         )
     explain = record["Explain"]
     shape = (len(sources), len(targets))
-    if not targets and (explain is None or not np.size(explain)):
+    empty = explain.size == 0 if isinstance(explain, np.ndarray) else explain in (None, [])
+    if not targets and empty:
         explain = np.zeros(shape, np.float32)  # an empty response
     if not isinstance(explain, np.ndarray) or explain.shape != shape:
         got = getattr(explain, "shape", type(explain).__name__)
@@ -198,6 +207,7 @@ def unpickle(data: bytes) -> Any:
     Raises StoreError for broken data, and for data that asks for anything but plain numbers.
     """
     try:
+        check_pickle(data)
         loaded = _Unpickler(io.BytesIO(data)).load()
         if isinstance(loaded, dict):
             return {key: value.array if isinstance(value, _Array) else value for key, value in loaded.items()}

@@ -21,8 +21,9 @@ from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Plan
 from itlens.models import load_pair
 from itlens.models.compatibility import Side, compare_sides
-from itlens.progress import reporter
+from itlens.progress import Reporter, reporter
 from itlens.prompts import Prompt
+from itlens.prompts.control_tokens import control_token_notices
 from itlens.study.comparison import Comparison, compared
 from itlens.study.folder import RunFolder, take_side
 from itlens.study.outcome import topic_of, write_outcome, write_page
@@ -55,7 +56,7 @@ def compare(
     tuned_from: str | Path | None = None,
     announce: Callable[[Any], None] | None = None,
     seed: int = 0,
-    progress: bool = True,
+    progress: bool | Reporter = True,
     **options: Any,
 ) -> Comparison:
     """Compare a pre-trained model with its tuned version, into a run folder with tables and `report.html`.
@@ -82,6 +83,8 @@ def compare(
     Ctrl-C keeps every finished unit. Raises a subclass of ItlensError for anything wrong with the input. A finding that
     these models or prompts do not allow becomes a caveat; the others are computed all the same.
     """
+    if isinstance(progress, Reporter):
+        progress.opening("reading models and prompts")
     chosen = chosen_findings(probes)
     _refuse(executor, labels, responses, {"seed": seed, "limit": limit, "max_new_tokens": max_new_tokens})
     checked = checked_options(chosen, options)
@@ -91,6 +94,8 @@ def compare(
     read = None
     if any(finding.reads != "weights" for finding in chosen):
         read = study_prompts(prompts, limit, format, models, max_new_tokens, prepend_bos, responses)
+        sides = {f"the {side} model": models[side].tokenizer for side in SIDES}
+        report = replace(report, notices=(*report.notices, *control_token_notices(read.given, sides)))
     common = {"seed": seed, **load_settings(dict(checked.load))}
     plans = {finding.name: _plan(checked.of[finding.name], models, read, seed, common) for finding in chosen}
     for finding in chosen:
@@ -110,8 +115,9 @@ def compare(
             failed = Run(pair, folder, study, chosen, plans, read, tell).all_units()
         if failed and not folder.with_results(list(study["findings"])):
             raise failed[0].raised() from failed[0].error
-    comparison = compared(folder, study, failed)
-    write_outcome(comparison)
+    with reporter(progress) as tell, tell.busy("writing tables and report"):
+        comparison = compared(folder, study, failed)
+        write_outcome(comparison)
     return comparison
 
 

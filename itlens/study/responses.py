@@ -16,6 +16,7 @@ from itlens.files import read_json, write_json
 from itlens.findings.base import unit_of_prompt
 from itlens.hooked.response import respond
 from itlens.hooked.tokens import Forced, forced
+from itlens.prompts.formats import EMPTY_FORM
 from itlens.study.folder import RunFolder
 from itlens.study.prompts import StudyPrompts
 from itlens.study.record import Study, response_digest
@@ -71,8 +72,7 @@ class StudyResponses:
         if not kept:
             raise PromptError(
                 f"The response (of the {self.writer('pair')} model, unless it was given) is empty on all of "
-                f"{len(wanted)} prompts, so there is nothing that both models could read; give prompts with a "
-                "response, or another format."
+                f"{len(wanted)} prompts, so there is nothing that both models could read; {EMPTY_FORM}."
             )
         return kept
 

@@ -69,11 +69,14 @@ class Run:
         writes = self.read is not None and self.read.responses == side and (both or self._unread(findings))
         if not left and not writes:
             return
-        model = self.pair.base if side == "base" else self.pair.tuned
+        with self.tell.busy(f"loading the {label}"):
+            model = self.pair.base if side == "base" else self.pair.tuned
         if writes and self.responses is not None:
-            self.responses.write_all(model, side)
+            with self.tell.busy(f"responses of the {label}"):
+                self.responses.write_all(model, side)
         for finding in findings:
             if todo[finding.name]:
+                self.tell.name_part(label, finding.name)
                 self._units(finding, side, model, todo[finding.name], partial(self.tell.advance, label))
 
     def _unread(self, findings: Sequence[Finding]) -> bool:

@@ -42,24 +42,31 @@ def test_the_cache_is_in_the_users_cache_folder_by_default(tmp_path: Path) -> No
     assert len(list((tmp_path / "home" / "itlens" / "chat").rglob("*.json"))) == 1
 
 
-def test_a_cache_of_another_version_or_of_something_else_is_named(tmp_path: Path) -> None:
+def test_a_cache_of_another_version_is_named(tmp_path: Path) -> None:
     with fake_server() as server:
         ask = labeller(server.url, tmp_path)
         ask(WORDS)
         (file,) = (tmp_path / "cache").rglob("*.json")
         content = json.loads(file.read_text())
-        for change, message in (
-            ({"version": 2}, "a cached answer of version 2, and this itlens reads version 1"),
-            ({"asked": {}}, "does not hold the answer that its name says"),
-            ({"answer": 5}, "does not hold the answer that its name says"),
-        ):
-            file.write_text(json.dumps(content | change))
-            with pytest.raises(AnnotateError, match=message):
-                ask(WORDS)
-        file.write_text(json.dumps(content)[:-20])
-        with pytest.raises(StoreError, match="is not a JSON file"):
+        file.write_text(json.dumps(content | {"version": 2}))
+        with pytest.raises(AnnotateError, match="a cached answer of version 2, and this itlens reads version 1"):
             ask(WORDS)
         assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("answer", [5, ["a"], {"text": "a"}, None])
+def test_a_cached_answer_that_is_no_text_is_asked_for_again(tmp_path: Path, answer: object) -> None:
+    with fake_server() as server:
+        ask = labeller(server.url, tmp_path)
+        ask(WORDS)
+        (file,) = (tmp_path / "cache").rglob("*.json")
+        content = json.loads(file.read_text())
+        for text in (json.dumps(content | {"answer": answer}), json.dumps(content)[:-20], "[" * 100_000, "[]",
+                     json.dumps(content | {"asked": {}})):  # fmt: skip
+            file.write_text(text)
+            assert ask.estimate([WORDS]).calls == len(ask.seeds) and ask(WORDS) == DAYS
+            assert json.loads(file.read_text()) == content
+        assert len(server.asked) == 6
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:

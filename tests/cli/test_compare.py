@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -23,6 +24,7 @@ from itlens.findings.options import options_of
 from itlens.prompts import save_prompts
 from itlens.report import terminal
 from itlens.study import Comparison, open_comparison
+from itlens.study.comparison import Failure
 from tests.commands import Commands, interrupted
 from tests.study.studies import WORDS as VOCABULARY
 from tests.study.studies import Counted, registered
@@ -428,3 +430,66 @@ def test_a_bug_of_a_finding_ends_with_exit_code_1_and_a_report(
     assert (code, err) == (1, "")
     assert "The finding 'broken' could not be compared: ValueError: a bug of mine" in " ".join(printed.split())
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_quiet_prints_nothing_and_writes_everything(commands: Commands, pair: list[str], tmp_path: Path) -> None:
+    assert commands.run("compare", *pair, "--out", tmp_path / "run", "--quiet") == (0, "", "")
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_quiet_still_names_what_failed(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = SimpleNamespace(failures=[Failure("attention", "run", ZeroDivisionError("spoon"))])
+    monkeypatch.setattr("itlens.cli.compare._run", lambda *given: failed)
+    code, printed, err = commands.run("compare", "a", "b", "--quiet")
+    assert (code, printed) == (1, "")
+    assert err == "itlens: The finding 'attention' could not be computed: ZeroDivisionError: spoon\n"
+
+
+@pytest.mark.parametrize("flag", ["--prompt-format", "--format"])
+def test_the_form_of_prompts_has_its_own_name_and_the_old_one(
+    commands: Commands, pair: list[str], tmp_path: Path, flag: str
+) -> None:
+    out = tmp_path / "run"
+    assert commands.run("compare", *pair, "--limit", 2, "--out", out, flag, "Q: {prompt}\nA:", "--quiet").code == 0
+    assert open_comparison(out).prompts[0].text.startswith("Q: Translate")
+
+
+def test_version_help_and_module(commands: Commands) -> None:
+    assert commands.run("--version") == (0, f"itlens {itlens.__version__}\n", "")
+    for words in (("-h",), ("--help",), ("compare", "-h")):
+        code, printed, err = commands.run(*words)
+        assert (code, err) == (0, "") and "Usage" in printed
+    done = subprocess.run([sys.executable, "-m", "itlens", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"itlens {itlens.__version__}\n"
+
+
+def test_attribute_shows_characters_once_and_nothing_that_steers(commands: Commands, base: Path) -> None:
+    """A character of several tokens is one row's text; an escape sequence in a prompt is printed as an escape."""
+    asked = ("attribute", base, "--prompt", "J'aime 🙂 数\x1b[31m\x9b\u202e.", "--response", " ไท", "--format")
+    printed = {form: commands.run(*asked, form).out for form in ("table", "csv", "json")}
+    for text in printed.values():
+        assert "\ufffd" not in text and "🙂" in text and "数" in text
+        assert not any(character in text for character in "\x1b\x9b\u202e")
+    content = json.loads(printed["json"])
+    assert "".join(row["token"] for row in content["tokens"]) == "J'aime 🙂 数\x1b[31m\x9b\u202e."
+    assert content["response"] == " ไท"
+    pieces = [(row["piece"], row["pieces"]) for row in content["tokens"] if row["pieces"] == 4]
+    assert pieces == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert "🙂₂₃₄" in printed["table"]
+
+
+def test_attribute_in_a_terminal_that_lacks_the_characters(base: Path) -> None:
+    command = [sys.executable, "-m", "itlens", "attribute", str(base), "--prompt", "a 🙂", "--response", "数"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0 and b"\\U0001f642234" in done.stdout and b"\\u6570" in done.stdout
+
+
+def test_attribute_has_the_prompts_form_and_advice_for_an_empty_response(commands: Commands, base: Path) -> None:
+    asked = ("attribute", base, "--prompt", "cat", "--response")
+    code, printed, err = commands.run(*asked, "", "--format", "json")
+    assert code == 0 and json.loads(printed)["response"] == "" and "--prompt-format chat" in err
+    code, printed, err = commands.run(*asked, " x", "--format", "json", "--prompt-format", "Q: {prompt}\nA:")
+    assert (code, err) == (0, "")
+    assert "".join(row["token"] for row in json.loads(printed)["tokens"]) == "Q: cat\nA:"
+    assert "the prompt's form is --prompt-format" in commands.refused(*asked, " x", "--format", "chat")

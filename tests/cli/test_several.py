@@ -81,8 +81,8 @@ def test_the_running_models(commands: Commands, files: Path, tmp_path: Path) -> 
         (("base", "plain", "--template", "on"), "no chat template; use"),
         (("base", "plain", "--template", "on"), "; on the command line: --template off."),
         (("base", "plain", "--template", "both"), "; on the command line: --template off."),
-        (("base", "tuned", "--template", "both", "--format", "Q: {prompt}"), "leave --format out"),
-        (("base", "tuned", "--template", "on", "--format", "chat"), "leave --format out"),
+        (("base", "tuned", "--template", "both", "--format", "Q: {prompt}"), "leave --prompt-format out"),
+        (("base", "tuned", "--template", "on", "--format", "chat"), "leave --prompt-format out"),
         (("base", "tuned", "plain", "--template", "both"), "compares two models, got 3"),
         (
             ("base", "tuned", "--template", "both", "--probes", "attention"),

@@ -13,11 +13,12 @@ from itlens.errors import ProbeError, PromptError
 from itlens.findings.patching.probe_curve import halves
 from itlens.hooked.hooks import run_hooked, token_logprobs
 from itlens.hooked.tokens import ForcedPrompts, forced, left_out_attrs
+from itlens.prompts.formats import EMPTY_FORM
 from tests.findings.patching.patch_pairs import PROMPTS, changed_heads, llama, pair_of
 from tests.tiny import tiny_tokenizer
 
 BARE = [prompt.replace(response=None) for prompt in PROMPTS]
-SAID = "1 of 6 prompts left out, because the model's own response is empty: p2"
+SAID = f"1 of 6 prompts left out, because the model's own response is empty ({EMPTY_FORM}): p2"
 
 
 def stopping(network: Any) -> Any:

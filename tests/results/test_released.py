@@ -219,6 +219,57 @@ def test_any_bytes_are_read_or_refused(data):
             unpickle(attempt)
 
 
+def shared(depth):
+    """A list of ten times the same list, and so on: some hundred bytes that stand for 10 ** depth values."""
+    part = [0] * 10
+    for _ in range(depth):
+        part = [part] * 10
+    return part
+
+
+def nested(kind, depth):
+    """Return [[...]] or ((...)), as a pickle that needs no recursion to be written."""
+    return {"list": b"]" * depth + b"a" * (depth - 1), "tuple": b")" + b"\x85" * depth}[kind]
+
+
+RECURSIVE: list = []
+RECURSIVE.append(RECURSIVE)
+ROUND: dict = {"a": []}
+ROUND["a"].append(ROUND)
+BOMBS = {
+    "memo of 4 GB": (b"Nr\x00\x00\x00\x10.", "numbers its parts"),
+    "memo as text": (b"Np268435456\n.", "numbers its parts"),
+    "deep list": (b"\x80\x04" + nested("list", 100_000) + b".", "nested deeper than 20"),
+    "deep key": (b"\x80\x04}" + nested("tuple", 100_000) + b"Ns.", "nested deeper than 20"),
+    "key of 2 ** 19 parts": (b"\x80\x04})" + b"\x94h\x00\x86" + b"Ns.", "a key is no text"),
+    "contains itself": (pickle.dumps(RECURSIVE), "contains itself"),
+    "contains itself further down": (pickle.dumps(ROUND), "contains itself"),
+    "a set": (pickle.dumps({1, 2}), "not allowed"),
+    "a memo that is not there": (b"\x80\x04h\x07.", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("data, message", BOMBS.values(), ids=BOMBS)
+def test_small_pickles_that_ask_for_much_are_refused_before_they_are_built(tmp_path, data, message):
+    (tmp_path / "x.pkl").write_bytes(data)
+    with pytest.raises(StoreError, match=message) as caught:
+        load(tmp_path / "x.pkl")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("explain", [shared(6), [[]], "x", 0, {"a": []}])
+def test_an_explain_of_an_empty_response_that_is_no_array_is_not_counted(tmp_path, explain):
+    with pytest.raises(StoreError, match="its Explain is"):
+        load(released(tmp_path / "x.pkl", Output=[], Explain=explain))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "x.pkl").open("wb") as file:
+        file.truncate((1 << 28) + 1)
+    with pytest.raises(StoreError, match="268,435,457 bytes"):
+        load(tmp_path / "x.pkl")
+
+
 def test_truncated_maps(tmp_path):
     path = released(tmp_path / "x.pkl")
     whole = path.read_bytes()

@@ -134,3 +134,38 @@ def test_views_load_neither_torch_nor_circuitsvis() -> None:
 def test_a_view_is_one_line_of_text() -> None:
     assert repr(views.tokens(DS)) == f"TokenView('Attribution: {DS.attrs['prompt_id']}')"
     assert len(repr(views.token_pair(DS, DS))) < 80
+
+
+def in_pieces() -> xr.Dataset:
+    """An attribution of "a 🙂ש" whose second and third characters are four and two tokens."""
+    ds = factory.attribution(["a", " 🙂", "", "", "", "ש", ""], ["数", "", "", "."])
+    return ds.assign_coords(
+        source_start=("source", [0, 1, 2, 2, 2, 3, 3]), source_stop=("source", [1, 3, 3, 3, 3, 4, 4]),
+        target_start=("target", [0, 0, 0, 1]), target_stop=("target", [1, 1, 1, 2]),
+    )  # fmt: skip
+
+
+def test_a_character_of_several_tokens_is_shown_once_over_its_pieces() -> None:
+    body = panel_body(views.tokens(in_pieces(), target=1))
+    prompt, response = (re.findall(rf'<span class="(t{r}[^"]*)"[^>]*>([^<]*)<', body) for r in ("(?! r)", " r"))
+    assert [shown for _, shown in prompt] == ["a", " 🙂", "₂", "₃", "₄", "ש", "₂"]
+    assert [shown for _, shown in response] == ["数", "₂", "₃", "."]
+    assert ["p" in classes.split() for classes, _ in prompt] == [False, False, True, True, True, False, True]
+    assert "piece 3 of 4 of 🙂" in body and "token 2, piece 2 of 3 of 数" in body
+    assert "attribution for response token 2 “piece 2 of 3 of 数”" in body
+
+
+def test_pieces_that_an_older_result_shows_as_replacement_signs_are_shown_as_the_character() -> None:
+    old = in_pieces().assign_coords(source_token=("source", ["a", " \ufffd", *["\ufffd"] * 5]))
+    assert panel_body(views.tokens(old)) == panel_body(views.tokens(in_pieces()))
+
+
+def test_a_heatmap_writes_a_character_once_and_names_its_pieces() -> None:
+    figure = views.heatmap(in_pieces())
+    assert [shown.strip() for shown in figure.layout.yaxis.ticktext] == ["a", "🙂", "₂", "₃", "₄", "ש", "₂"]
+    assert "piece 4 of 4 of 🙂" in figure.data[0].customdata[4][0]
+
+
+def test_prompt_and_response_are_written_in_the_direction_of_their_text() -> None:
+    body = panel_body(views.tokens(in_pieces()))
+    assert body.count('<div class="prompt" dir="auto">') == body.count('<div class="response" dir="auto">') == 1

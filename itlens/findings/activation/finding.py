@@ -29,6 +29,7 @@ from itlens.findings.activation.diff_verdict import activations_answer, activati
 from itlens.findings.activation.view import activations_figure as draw_activations
 from itlens.findings.activation.view_shift import shift as draw_shift
 from itlens.findings.base import SIDES, Finding, Plan, Reads, Saved, Tables, Verdict
+from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Block, Figure, Table, Text
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _left_out(base: xr.Dataset, plan: Plan) -> list[str]:
     read, every = base.sizes["prompt"], len(plan.prompts)
     if read == every:
         return []
-    return [f"Activations cover {read} of {every} prompts: the response to the others is empty."]
+    return [f"Activations cover {read} of {every} prompts: the response to the others is empty ({EMPTY_FORM})."]
 
 
 def _sampled(shift: xr.Dataset) -> list[str]:

@@ -23,6 +23,7 @@ from itlens.findings.attribution.view_tokens import token_pair
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, attributed
+from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Block, Card, Figure, Role, Table, Text, guessed_columns
 from itlens.report.numbers import interval, is_number, number, p_value, whole
 
@@ -353,7 +354,10 @@ def _empty(tables: Tables, side: str) -> str:
     if not empty:
         return ""
     shown = ", ".join(empty[:_NAMED]) + (" ..." if len(empty) > _NAMED else "")
-    return f"The {side} model gave an empty response to {len(empty)} of {len(results)} prompts (scored 0): {shown}."
+    return (
+        f"The {side} model gave an empty response to {len(empty)} of {len(results)} prompts (scored 0): {shown}. "
+        f"Advice: {EMPTY_FORM}."
+    )
 
 
 def _cut(tables: Tables, side: str, plan: Plan) -> str:

@@ -9,6 +9,7 @@ import xarray as xr
 from itlens.errors import ResultError
 from itlens.report import text, theme
 from itlens.report.numbers import number
+from itlens.results.characters import ShownToken, shown_tokens
 from itlens.results.density import sparsify
 from itlens.results.provenance import short_name
 
@@ -19,14 +20,15 @@ def heatmap(ds: xr.Dataset, *, values: str = "score", levels: int = 10, threshol
     """Heat map of an attribution: score(source, target) as it is, or its levels 0..`levels` (entries <= `threshold` 0).
 
     Axes are positions, with the tokens written beside them, so that equal tokens stay apart; on long axes every
-    k-th token is written, and hovering names the others. Raises ResultError for anything but an attribution.
+    k-th token is written, and hovering names the others. A character of several tokens is written at its first one, its
+    further pieces as ₂, ₃. Raises ResultError for anything but an attribution.
     """
     require_attribution(ds, "views.heatmap")
     if values not in ("score", "levels"):
         raise ResultError(f"views.heatmap cannot draw values={values!r}: choose 'score' or 'levels'.")
     shown = ds["score"] if values == "score" else sparsify(ds, levels=levels, threshold=threshold)
     z = np.asarray(shown.transpose("source", "target").values, dtype=float)
-    sources, targets = token_texts(ds, "source"), token_texts(ds, "target")
+    sources, targets = shown_tokens(ds, "source"), shown_tokens(ds, "target")
     words = "attribution" if values == "score" else f"level (0 to {levels})"
     model = short_name(str(ds.attrs.get("model", "")))
     fig = theme.figure(
@@ -48,11 +50,6 @@ def heatmap(ds: xr.Dataset, *, values: str = "score", levels: int = 10, threshol
     return fig
 
 
-def token_texts(ds: xr.Dataset, axis: str) -> list[str]:
-    """The tokens of one axis as the tokenizer wrote them."""
-    return [str(token) for token in ds[f"{axis}_token"].values]
-
-
 def require_attribution(ds: xr.Dataset, call: str) -> None:
     """Raise unless `ds` looks like the result of itlens.attribute."""
     if not isinstance(ds, xr.Dataset) or "score" not in ds or not {"source_token", "target_token"} <= set(ds.coords):
@@ -63,12 +60,14 @@ def require_attribution(ds: xr.Dataset, call: str) -> None:
         )
 
 
-def _labels(tokens: list[str]) -> dict[str, object]:
+def _labels(tokens: list[ShownToken]) -> dict[str, object]:
     every = max(1, -(-len(tokens) // _MOST_LABELS))
     places = list(range(0, len(tokens), every))
     return {
         "tickvals": places,
-        "ticktext": [text.plotly(text.short(text.with_signs(tokens[i]), 18)).replace(" ", "\u00a0") for i in places],
+        "ticktext": [
+            text.plotly(text.short(text.with_signs(tokens[i].inline), 18)).replace(" ", "\u00a0") for i in places
+        ],
         "tickfont": {"size": 11},
         "showgrid": False,
         "zeroline": False,
@@ -82,10 +81,15 @@ def _colors(z: np.ndarray, values: str, levels: int) -> dict[str, object]:
     return {"colorscale": theme.SIGNED, "zmin": -(limit or 1.0), "zmax": limit or 1.0}
 
 
-def _hover(z: np.ndarray, sources: list[str], targets: list[str], words: str) -> list[list[str]]:
-    down = [f"prompt {i}: <b>{text.plotly(text.short(token, 40))}</b>" for i, token in enumerate(sources)]
-    across = [f"response {j}: <b>{text.plotly(text.short(token, 40))}</b>" for j, token in enumerate(targets)]
+def _hover(z: np.ndarray, sources: list[ShownToken], targets: list[ShownToken], words: str) -> list[list[str]]:
+    down = [f"prompt {i}: {_bold(token)}" for i, token in enumerate(sources)]
+    across = [f"response {j}: {_bold(token)}" for j, token in enumerate(targets)]
     return [
         [f"{down[i]}<br>{across[j]}<br>{words}: {number(z[i, j], 4)}" for j in range(z.shape[1])]
         for i in range(z.shape[0])
     ]
+
+
+def _bold(token: ShownToken) -> str:
+    """Return a token for plotly; a piece of a character as which one it is."""
+    return f"<b>{text.plotly(text.short(token.place or token.text, 40))}</b>"

@@ -5,6 +5,9 @@ style and a small script, because the 1.3 MB circuitsvis bundle in every output 
 Code; and where scripts are not run (an untrusted notebook, a preview), the coloured prompt still shows. As a page
 (`.html`, `str()`), circuitsvis draws the prompt, its bundle once; the page asks no network and its policy forbids any.
 
+A character of several tokens is written once, in its first; each further piece is a small ₂, ₃ that carries its own
+colour. Prompt and response are written in the direction of their own text (right to left for Arabic or Hebrew).
+
 The spans carry the colours of what the view starts with. assets/tokens.js makes it answer to the pointer, from numbers
 alone (`TokenSide.rows`); no token text is ever part of a script.
 """
@@ -20,11 +23,12 @@ import numpy as np
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.findings.attribution.view_map import require_attribution, token_texts
+from itlens.findings.attribution.view_map import require_attribution
 from itlens.prompts import Prompt
 from itlens.report import text
 from itlens.report.blocks import FoldablePanel
 from itlens.report.numbers import number
+from itlens.results.characters import ShownToken, shown_tokens
 from itlens.results.density import importance_density, span_mask, sparsify
 from itlens.results.provenance import short_name
 
@@ -38,9 +42,14 @@ _KIND: dict[str, str] = {"score": "attribution", "levels": "level"}
 
 @dataclass(frozen=True)
 class PromptToken:
-    """A token of the prompt as it is shown first. value: as text. opacity: of its colour. marked: underlined."""
+    """A token of the prompt as it is shown first. value: as text. opacity: of its colour. marked: underlined.
+
+    place: which piece of a character it is, "" for whole characters; further: not the first piece.
+    """
 
     text: str
+    place: str
+    further: bool
     value: str
     opacity: float
     negative: bool
@@ -49,9 +58,14 @@ class PromptToken:
 
 @dataclass(frozen=True)
 class ResponseToken:
-    """A token of the response. tip: its number and objective. chosen: it is what is shown first."""
+    """A token of the response. tip: its number and objective. chosen: it is what is shown first.
+
+    place, further: as in `PromptToken`.
+    """
 
     text: str
+    place: str
+    further: bool
     tip: str
     chosen: bool
 
@@ -182,7 +196,7 @@ def _side(
     """Return one model's side; `mask`(source) underlines tokens, `target` is what it starts with."""
     shown = shown_rows(ds, values, scale)
     start = 0 if target is None else target + 1
-    responses = token_texts(ds, "target")
+    responses = shown_tokens(ds, "target")
     kind = _KIND[values]
     return TokenSide(
         heading=heading,
@@ -191,10 +205,10 @@ def _side(
         start=start,
         kind=kind,
         whole=_WHOLE,
-        mode=_WHOLE if target is None else f"{kind} for response token {start} “{text.with_signs(responses[target])}”",
+        mode=_WHOLE if target is None else f"{kind} for response token {start} “{_name_of(responses[target])}”",
         signed=any(bool((row.steps < 0).any()) for row in shown),
         underlined=mask is not None and any(mask),
-        prompt=_prompt_tokens(token_texts(ds, "source"), shown[start], mask),
+        prompt=_prompt_tokens(shown_tokens(ds, "source"), shown[start], mask),
         response=_response_tokens(responses, ds, start),
     )
 
@@ -217,10 +231,17 @@ def _thousandths(values: np.ndarray, *, relative: bool = False) -> ShownRow:
     return ShownRow(np.rint(values / largest * _STEPS).astype(int), (1.0 if relative else largest) / _STEPS, _STEPS)
 
 
-def _prompt_tokens(tokens: Sequence[str], row: ShownRow, mask: Sequence[bool] | None) -> tuple[PromptToken, ...]:
+def _name_of(token: ShownToken) -> str:
+    """Return a token's text, with signs; for a further piece of a character, which one it is."""
+    return text.with_signs(token.text if token.piece == 1 else token.place)
+
+
+def _prompt_tokens(tokens: Sequence[ShownToken], row: ShownRow, mask: Sequence[bool] | None) -> tuple[PromptToken, ...]:
     return tuple(
         PromptToken(
-            token,
+            token.inline,
+            token.place,
+            token.piece > 1,
             number(row.steps[i] * row.unit),
             _OPACITY * min(1.0, abs(float(row.steps[i])) / row.full),
             negative=bool(row.steps[i] < 0),
@@ -230,14 +251,14 @@ def _prompt_tokens(tokens: Sequence[str], row: ShownRow, mask: Sequence[bool] | 
     )
 
 
-def _response_tokens(tokens: Sequence[str], ds: xr.Dataset, start: int) -> tuple[ResponseToken, ...]:
+def _response_tokens(tokens: Sequence[ShownToken], ds: xr.Dataset, start: int) -> tuple[ResponseToken, ...]:
     objective = np.asarray(ds["objective"].values, float) if "objective" in ds.coords else None
     name = ds.attrs.get("objective_name", "objective")
-    tips = [f"token {j + 1}" for j in range(len(tokens))]
+    tips = [f"token {j + 1}{', ' if token.place else ''}{token.place}" for j, token in enumerate(tokens)]
     if objective is not None:
         tips = [f"{tip}, {name} {number(value)}" for tip, value in zip(tips, objective, strict=True)]
     return tuple(
-        ResponseToken(token, tip, chosen=j + 1 == start)
+        ResponseToken(token.inline, token.place, token.piece > 1, tip, chosen=j + 1 == start)
         for j, (token, tip) in enumerate(zip(tokens, tips, strict=True))
     )
 

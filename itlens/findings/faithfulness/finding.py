@@ -19,6 +19,7 @@ from itlens.findings.faithfulness.diff_verdict import faithfulness_verdict, judg
 from itlens.findings.faithfulness.probe_curves import LEAST_GAP
 from itlens.findings.faithfulness.view import faithfulness_figure as draw
 from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, SAMPLE, attributed
+from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Block, Card, Column, Figure, Role, Row, Table, Text
 from itlens.report.numbers import number, p_value, percent_range
 from itlens.results.provenance import provenance
@@ -123,7 +124,7 @@ class Faithfulness(Finding):
         """Return what deletion says of both models. The caveat is "" only where attributions can be relied on."""
         if "faithfulness" not in tables:
             why = "a response of each prompt drawn is empty"
-            return Verdict(f"Not tested: {why}.", tested=False, short=f"not tested: {why}")
+            return Verdict(f"Not tested: {why}; {EMPTY_FORM}.", tested=False, short=f"not tested: {why}")
         return next(iter(judge_methods(tables["faithfulness"]).values()))
 
     def show(self, tables: Tables) -> Sequence[Block]:

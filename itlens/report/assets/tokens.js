@@ -22,7 +22,7 @@
     return (row, words) => dense(row, spans.length).forEach((value, i) => {
       const part = Math.min(1, Math.abs(value) / row[1]);
       spans[i].style.backgroundColor = part ? `rgba(var(--${value < 0 ? "neg" : "rgb"}), ${(0.75 * part).toFixed(3)})` : "";
-      spans[i].title = `${words}: ${digits(value * row[0])}`;
+      spans[i].title = `${words}: ${digits(value * row[0])}${spans[i].dataset.place ? `, ${spans[i].dataset.place}` : ""}`;
     });
   }
 
@@ -51,7 +51,9 @@
         const drawnTokens = host.querySelectorAll(".colored-tokens > span");
         if (drawnTokens.length < spans.length) return;
         observer.disconnect();
-        spans.forEach((span, i) => drawnTokens[i].classList.toggle("i", span.classList.contains("i")));
+        spans.forEach((span, i) => {
+          for (const name of ["i", "p"]) drawnTokens[i].classList.toggle(name, span.classList.contains(name));
+        });
       }).observe(host, { childList: true, subtree: true });
       const values = dense(row, spans.length).map((v) => Number((v * row[0]).toPrecision(3)));
       const largest = row[0] * row[1];
@@ -76,7 +78,7 @@
       if (index === current) return;
       current = index;
       const words = index ? `${view.dataset.kind} for response token ${index}` : view.dataset.all;
-      mode.textContent = index ? `${words} “${targets[index - 1].textContent}”` : view.dataset.all;
+      mode.textContent = index ? `${words} “${targets[index - 1].dataset.place ?? targets[index - 1].textContent}”` : view.dataset.all;
       paint(rows[index], words);
     };
     const keep = (index) => {

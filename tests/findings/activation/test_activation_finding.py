@@ -16,6 +16,7 @@ from itlens.findings.activation.finding import FINDING, ActivationResults
 from itlens.findings.base import Plan
 from itlens.hooked.tokens import ForcedPrompts, forced
 from itlens.models import ModelPair
+from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Card, Figure, Table, Text
 from tests.tiny import tiny_hf_model, tiny_tokenizer
 
@@ -221,7 +222,7 @@ def test_caveats(tables: Mapping[str, Any], plan: Plan) -> None:
     assert list(FINDING.notes(tables, plan_of(six_prompts(" yes")))) == [], "given responses favour nobody"
     more = [*six_prompts(" yes"), itlens.Prompt("Go.", instruction="Go", id="p9", response=" yes")]
     assert list(FINDING.notes(tables, plan_of(more))) == [
-        "Activations cover 6 of 7 prompts: the response to the others is empty."
+        f"Activations cover 6 of 7 prompts: the response to the others is empty ({EMPTY_FORM})."
     ]
     cut = tables["_shift"].assign_attrs(positions_kept=10, positions_all=60)
     assert "a random sample of 10 of 60 positions" in FINDING.notes({**tables, "_shift": cut}, plan)[0]

@@ -18,6 +18,7 @@ from itlens.findings.attribution.finding import FINDING, AttributionOptions
 from itlens.findings.base import SIDES, Plan
 from itlens.findings.options import options_of
 from itlens.prompts import frame_prompts
+from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Card, Figure, Table, Text
 from tests.chat_templates import TEMPLATES
 from tests.tiny import tiny_hf_model, tiny_tokenizer
@@ -199,7 +200,7 @@ def test_notes_count_empty_and_cut_responses(saved: Any) -> None:
     ended = {unit: result.assign_attrs(finish="eos") for unit, result in saved["tuned"].items()}
     tables = FINDING.compare({"base": cut, "tuned": ended}, plan())
     assert FINDING.notes(tables, plan()) == [
-        "The base model gave an empty response to 1 of 6 prompts (scored 0): cat.",
+        f"The base model gave an empty response to 1 of 6 prompts (scored 0): cat. Advice: {EMPTY_FORM}.",
         "1 of 6 responses of the base model did not end by themselves and were cut at 4 tokens (or at the model's "
         "context).",
     ]
