@@ -138,6 +138,20 @@ def encode_ids(
     return _encoded(prompt.front, shown, tokens, prompt_text, text, 0)
 
 
+def refuse_beyond(encoded: Encoded, tokenizer: Any, size: int, name: str, model: str) -> None:
+    """Raise PromptError for a token that the model has no embedding of: its tokenizer was given it later.
+
+    size: number of the model's embeddings. name: what to call the prompt; model: what to call the model.
+    """
+    highest = max(encoded.ids)
+    if highest >= size:
+        raise PromptError(
+            f"{name} holds the token {tokenizer.convert_ids_to_tokens(highest)!r} with id {highest}, and {model} has "
+            f"embeddings of ids up to {size - 1} only; write the prompt without it, or give a tokenizer that fits the "
+            "model."
+        )
+
+
 def front_tokens(tokenizer: Any) -> list[int]:
     """Return the ids of the special tokens that the tokenizer puts in front of a text by its own rule (often BOS, or
     none)."""

@@ -14,7 +14,7 @@ import torch
 from itlens.errors import ProbeError, PromptError
 from itlens.hooked.hooks import only_at
 from itlens.models import HookedModel, ModelSource, refuse_no_model, source_of
-from itlens.tokenization import Encoded, Finish, Response, ResponseSource, encode, encode_ids
+from itlens.tokenization import Encoded, Finish, Response, ResponseSource, encode, encode_ids, refuse_beyond
 
 GIVEN: ResponseSource = "given"
 GENERATED: ResponseSource = "generated"
@@ -51,8 +51,8 @@ def with_response(
 
     response: a text, ids that a model generated before, a `Response`, or None for the model's own greedy continuation.
     finish: "given", "eos" (the model ended it), "length" (max_new_tokens or the model's context) or "empty".
-    Raises PromptError for a text longer than the model's context, or that leaves no room for a response to generate;
-    ProbeError for ids that the model does not have. `name` is what it calls the prompt.
+    Raises PromptError for a text longer than the model's context, or that leaves no room for a response to generate,
+    or with a token that the model has no embedding of; ProbeError for such ids. `name` is what it calls the prompt.
     """
     refuse_no_model(model, "with_response")
     source = source_of(model)
@@ -69,6 +69,7 @@ def with_response(
     else:
         _refuse_foreign(response, model, source, name)
         encoded, how = encode_ids(source.tokenizer, prompt_text, response, prepend_bos=prepend_bos), GENERATED
+    refuse_beyond(encoded, source.tokenizer, model.cfg.d_vocab, name, source.name)
     _refuse_long(encoded, source, name)
     return encoded, {"response_source": how, "finish": finish or ("given" if encoded.response_ids else "empty")}
 
@@ -82,6 +83,7 @@ def _with_own(
     name: str,
 ) -> tuple[Encoded, dict[str, str]]:
     encoded = encode(source.tokenizer, prompt_text, prepend_bos=prepend_bos)
+    refuse_beyond(encoded, source.tokenizer, model.cfg.d_vocab, name, source.name)
     _refuse_long(encoded, source, name)
     if len(encoded.ids) == source.context:
         raise PromptError(
