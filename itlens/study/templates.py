@@ -23,6 +23,7 @@ from itlens.prompts import Prompt
 from itlens.prompts.formats import Framed, TemplateClock, frame_prompts
 from itlens.report.page_data import Page
 from itlens.results.provenance import provenance
+from itlens.stats.groups import groups_of
 from itlens.stats.paired import paired_row
 from itlens.stats.two_by_two import TemplateEffects, template_verdict, two_by_two
 from itlens.study.comparison import Comparison, open_comparison
@@ -224,9 +225,7 @@ def _share_table(cells: Mapping[Cell, pd.DataFrame], name: str, **options: Any) 
     base, tuned = cells["base", "on"], cells["tuned", "on"]
     both = pd.DataFrame({"group": base["group"], "base": base[name], "tuned": tuned[name]})
     both = both.dropna(subset=["base", "tuned"])
-    parts = {"all": both} | {
-        str(group): both[both["group"] == group] for group in dict.fromkeys(both["group"]) if group
-    }
+    parts = {group: both[members] for group, members in groups_of(both["group"].fillna("")).items()}
     rows = [{"group": group, **paired_row(part["base"], part["tuned"], **options)} for group, part in parts.items()]
     return pd.DataFrame(rows)
 
