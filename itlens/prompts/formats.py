@@ -7,8 +7,10 @@ for in the rendered text, so a template that happens to hold the prompt's words 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from itlens.errors import PromptError
@@ -17,6 +19,8 @@ from itlens.prompts.spans import Span, quote
 
 PLACE = "{prompt}"
 _SENTINEL = "ItlensSentinelQx7Zv"
+_LOOK = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
+_OTHER_TIME = timedelta(days=401, hours=3, minutes=7, seconds=11, microseconds=13)
 
 
 class Framed(NamedTuple):
@@ -32,19 +36,18 @@ class Framed(NamedTuple):
 
 
 class TemplateClock:
-    """The clock that chat templates read (`strftime_now`): it stands at one moment, for all prompts of a study.
+    """The time that chat templates write (`strftime_now`): one moment, for all prompts of a study.
 
-    moment: default now. read: whether a template has looked at it.
+    moment: default now. read: whether a template has written it.
     """
 
     def __init__(self, moment: datetime | None = None) -> None:
         self.moment = datetime.now() if moment is None else moment
         self.read = False
 
-    def __call__(self, format: str) -> str:
-        """Return the moment as a template wants it written."""
-        self.read = True
-        return self.moment.strftime(format)
+    def in_template(self, template: str) -> str:
+        """Return a template with the time in place of every look at the clock (a call with a literal format)."""
+        return _LOOK.sub(lambda look: json.dumps(self.moment.strftime(look["format"])), template)
 
 
 def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Prompt]:
@@ -139,6 +142,7 @@ def _chat_frame(tokenizer: Any, clock: TemplateClock) -> tuple[str, str]:
             f"The chat template writes the user's message {rendered.count(_SENTINEL)} times where once is needed to "
             f'follow the spans; use format="raw" or a text that holds {PLACE}.'
         )
+    clock.read |= rendered != _render(tokenizer, _SENTINEL, TemplateClock(clock.moment - _OTHER_TIME))
     front, _, back = rendered.partition(_SENTINEL)
     return front, back
 
@@ -146,7 +150,10 @@ def _chat_frame(tokenizer: Any, clock: TemplateClock) -> tuple[str, str]:
 def _render(tokenizer: Any, text: str, clock: TemplateClock) -> str:
     from jinja2 import TemplateError  # what transformers renders chat templates with; not needed for other formats
 
-    timed = {"strftime_now": clock} if "strftime_now" in str(tokenizer.chat_template) else {}
+    template = tokenizer.chat_template
+    timed = (
+        {"chat_template": clock.in_template(template)} if isinstance(template, str) and _LOOK.search(template) else {}
+    )
     try:
         rendered = tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, **timed

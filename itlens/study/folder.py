@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from itlens.errors import StoreError
-from itlens.files import PARTS, json_bytes, read_json, remove_parts, written
+from itlens.files import PARTS, json_bytes, read_bytes, read_json, remove_parts, written
 from itlens.prompts import Prompt, load_prompts
 from itlens.prompts.jsonl import jsonl_bytes
 from itlens.study.index import NAME, State
@@ -39,10 +39,11 @@ from itlens.study.record import (
     outgrown,
     reads_prompts,
     refuse_no_study,
+    response_digest,
     result_digest,
     without,
 )
-from itlens.study.results import UnitResults, results_in, unit_of
+from itlens.study.results import UnitResults, results_in, unit_name
 
 _OUTGROWN = "Left out, since its results are of fewer prompts: {names}; with --probes {probes} it is computed again."
 
@@ -202,7 +203,7 @@ class RunFolder(UnitResults):
         for name in asked["findings"]:
             for path in results_in(self.path / name):
                 stamp, side = self.index.stamp(path), path.parent.name
-                if stamp is not None and stamp != result_digest(asked, name, side, unit_of(path)):
+                if stamp is not None and stamp != result_digest(asked, name, side, unit_name(path)):
                     raise StoreError(
                         f"{self.study_file} was damaged, and the results in {self.path} are of another study than this "
                         "one; give another folder."
@@ -226,6 +227,50 @@ class RunFolder(UnitResults):
                 f"Cannot delete {error.filename or self.path} ({error.strerror}); change its rights, or give another "
                 "folder."
             ) from error
+
+
+def take_side(
+    side: str, source: str | Path, folder: RunFolder, study: Study, units: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Copy what is finished of the same base (or tuned) model in `source` into `folder`; the findings of it.
+
+    units: by finding. A unit is taken where its result depends on the same things in both studies and `folder` does not
+    have it yet; and so is a response. Raises StoreError where `source` is no run folder, or the copies cannot be
+    written.
+    """
+    other = RunFolder(source)
+    theirs = other.read_study()
+    taken = []
+    for name, listed in units.items():
+        for unit in listed if name in theirs["findings"] else ():
+            digest = result_digest(study, name, side, unit)
+            if _take(other, folder, other.found(name, side, unit), digest):
+                taken.append(name)
+    if study["reading"]:
+        for number, file in enumerate(sorted((other.responses / side).glob("*.json"))):
+            if number < len(study["reading"]["prompts"]):
+                _take(other, folder, file, response_digest(study, side, number))
+    return list(dict.fromkeys(taken))
+
+
+def _take(other: RunFolder, folder: RunFolder, there: Path | None, digest: str) -> bool:
+    """Copy a file or a folder of files, under another name first: a killed copy is not taken for the whole."""
+    if there is None or other.index.state(there, digest) is not State.GOOD:
+        return False
+    here = folder.path / there.relative_to(other.path)
+    if folder.index.state(here, digest) is State.GOOD:
+        return False
+    if there.is_file():
+        folder.index.write(here, read_bytes(there), digest)
+        return True
+    part = here.with_name(f".itlens-{here.name}.part")
+    with written(here):
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(there, part)
+        folder.index.add(here, folder.index.digest(part), digest)
+        shutil.rmtree(here, ignore_errors=True)
+        part.rename(here)
+    return True
 
 
 def _exists(path: Path) -> bool:

@@ -23,6 +23,7 @@ LOCK, HOLDER = ".itlens.lock", ".itlens.holder"
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, which must be there, while the block runs.
 
+    Nobody waits: two studies that take turns in one folder would compute the same twice.
     Raises StoreError where another process (or thread) holds it, with its number, its machine and since when.
     """
     from filelock import FileLock, Timeout

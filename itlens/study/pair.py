@@ -25,13 +25,12 @@ from itlens.models.compatibility import Side, compare_sides
 from itlens.progress import reporter
 from itlens.prompts import Prompt
 from itlens.study.comparison import Comparison, compared
-from itlens.study.folder import RunFolder
+from itlens.study.folder import RunFolder, take_side
 from itlens.study.outcome import topic_of, write_outcome, write_page
 from itlens.study.prompts import RESPONSES, Responses, StudyPrompts, refuse_unshared, study_prompts
 from itlens.study.record import load_settings, prompt_ids, rendering_of, study_record
 from itlens.study.request import checked_options, chosen_findings, option_records
 from itlens.study.run import Run
-from itlens.study.taking import take_side
 
 OWN_RESPONSES = "own-responses"  # the folder of that comparison, in the run folder
 _NUMBERS = {"seed": 0, "limit": 1, "max_new_tokens": 1}
@@ -168,10 +167,10 @@ def _plan(
 
 def _records(chosen: Sequence[Finding], plans: Mapping[str, Plan], ids: Sequence[str] = ()) -> dict[str, Any]:
     """Return what study.json keeps of the findings. ids: as if there were these prompts only; empty: all."""
-    found = {}
+    found, known = {}, {*ids}
     for finding in chosen:
         plan = plans[finding.name]
-        prompts = tuple(prompt for prompt in plan.prompts if prompt.id in {*ids}) if ids else plan.prompts
+        prompts = tuple(prompt for prompt in plan.prompts if prompt.id in known) if ids else plan.prompts
         found[finding.name] = _record(finding, replace(plan, prompts=prompts))
     return found
 
@@ -218,9 +217,9 @@ def compare_own_responses(comparison: Comparison, base: Any, tuned: Any, prompts
     if not names:
         return comparison
     options |= {"responses": "own", "base_from": comparison.out, "tuned_from": comparison.out}
-    own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, **options)
     folder = RunFolder(comparison.out)
     with folder.locked():
+        own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, **options)
         noted = folder.note(dict(comparison.study), [_note(name, own) for name in names if name in own.verdicts])
         again = replace(comparison, study=noted)
         write_page(again)

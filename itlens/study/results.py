@@ -157,7 +157,7 @@ def result_parts(result: Any) -> list[Result]:
     return list(result.values()) if isinstance(result, dict) else [result]
 
 
-def unit_of(path: Path) -> str:
+def unit_name(path: Path) -> str:
     """Return the unit that a file or folder is of."""
     return path.stem if path.suffix in (".nc", ".parquet") else path.name
 
@@ -186,6 +186,7 @@ def _read_folder(path: Path) -> dict[str, Result]:
 
 
 def results_in(folder: Path) -> Iterator[Path]:
+    """Return the files and folders of units in a finding's folder, of all sides; none that were set aside."""
     return (path for path in folder.glob("*/*") if not path.name.startswith(".") and not is_aside(path))
 
 
