@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from itlens.errors import ModelError, PromptError, StoreError
 
 _PLAIN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+_NAMED = 5  # tokens that an error names
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,12 @@ def refuse_beyond(encoded: Encoded, tokenizer: Any, size: int, name: str, model:
 
     size: number of the model's embeddings. name: what to call the prompt; model: what to call the model.
     """
-    highest = max(encoded.ids)
-    if highest >= size:
+    beyond = dict.fromkeys(number for number in encoded.ids if number >= size)
+    if beyond:
+        named = [f"{tokenizer.convert_ids_to_tokens(number)!r} (id {number})" for number in beyond]
         raise PromptError(
-            f"{name} holds the token {tokenizer.convert_ids_to_tokens(highest)!r} with id {highest}, and {model} has "
-            f"embeddings of ids up to {size - 1} only; write the prompt without it, or give a tokenizer that fits the "
+            f"{name} holds the token{'s' if len(named) > 1 else ''} {', '.join(named[:_NAMED])}, and {model} has "
+            f"embeddings of ids up to {size - 1} only; write the prompt without, or give a tokenizer that fits the "
             "model."
         )
 

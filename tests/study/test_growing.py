@@ -157,9 +157,7 @@ def test_a_token_beyond_the_embeddings_is_named_before_weights_are_loaded(
 ) -> None:
     folders = cut(pair_folders, tmp_path)
     counted = Counted(monkeypatch)
-    said = (
-        r"Prompt 'odd' holds the token '<\|x\|>' with id 300, and the base model has embeddings of ids up to 299 only"
-    )
+    said = r"Prompt 'odd' holds the token '<\|x\|>' \(id 300\), and the base model has embeddings of ids up to 299 only"
     for odd in (
         Prompt("List <|x|> three.", instruction="List", id="odd"),
         Prompt("List three.", instruction="List", response=" a <|x|>", id="odd"),
@@ -169,7 +167,7 @@ def test_a_token_beyond_the_embeddings_is_named_before_weights_are_loaded(
     assert counted.loaded == []
     assert not (tmp_path / "run").exists()
     model = itlens.load_model(folders[0])
-    with pytest.raises(PromptError, match=r"'<\|x\|>' with id 300"):
+    with pytest.raises(PromptError, match=r"'<\|x\|>' \(id 300\)"):
         itlens.attribute(model, "List <|x|> three.", max_new_tokens=2)
 
 
@@ -201,7 +199,7 @@ def test_tokens_that_only_one_model_has_are_told_before_weights_are_loaded(
     tuned = tiny_folder(tmp_path / "t", "llama", seed=1, tokenizer=tokenizer)
     counted = Counted(monkeypatch)
     asked: dict[str, Any] = {"prompts": six_prompts()[:2], "format": "chat"}
-    with pytest.raises(PromptError, match=r"'<\|u\|>' with id 300.*or leave out the probes activation, patching"):
+    with pytest.raises(PromptError, match=r"'<\|u\|>' \(id 300\).*or leave out the probes activation, patching"):
         again((base, tuned), tmp_path / "run", probes=["attribution", "activation", "patching"], **asked)
     assert counted.loaded == []
 
