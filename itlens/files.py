@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ _REASONS = {
     errno.EISDIR: "it is a folder; give the name of a file",
 }
 
+PARTS = ".itlens-*.part"  # what an atomic write leaves when the program is killed in the middle of it
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -56,19 +58,29 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text atomically, as UTF-8."""
-    with atomic_write(path) as file:
-        file.write(text.encode("utf-8", errors="backslashreplace"))
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write plain lists, dictionaries, texts and numbers as JSON, atomically. Raises StoreError for anything else."""
+    write_bytes(path, json_bytes(path, content))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def json_bytes(path: str | Path, content: Any) -> bytes:
+    """Return what `write_json` writes to `path`. Raises StoreError for what JSON cannot hold."""
     try:
         text = json.dumps(content, indent=2, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"Cannot write {path} as JSON: {error}.") from error
     if not is_plain_text(text):  # half a surrogate pair can only be written as an escape
         text = json.dumps(content, indent=2)
-    write_text(path, text + "\n")
+    return f"{text}\n".encode("utf-8", errors="backslashreplace")
 
 
 def read_json(path: str | Path) -> Any:
@@ -85,6 +97,25 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {system_reason(error)}.") from error
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block, which writes `path`, into a StoreError that says why."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"Cannot write {path}: {system_reason(error)}.") from error
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what killed writes left in a folder and below it; what cannot be deleted stays."""
+    for part in folder.rglob(PARTS):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def system_reason(error: OSError) -> str:

@@ -23,6 +23,7 @@ from itlens.results.characters import BROKEN, own_characters
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _PLAIN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+_NAMED = 5  # tokens that an error names
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,21 @@ def encode_ids(
         list(zip(prompt.prompt_start, prompt.prompt_stop, strict=True)),
     )
     return _encoded(prompt.front, shown, tokens, prompt_text, text, 0)
+
+
+def refuse_beyond(encoded: Encoded, tokenizer: Any, size: int, name: str, model: str) -> None:
+    """Raise PromptError for a token that the model has no embedding of: its tokenizer was given it later.
+
+    size: number of the model's embeddings. name: what to call the prompt; model: what to call the model.
+    """
+    beyond = dict.fromkeys(number for number in encoded.ids if number >= size)
+    if beyond:
+        named = [f"{tokenizer.convert_ids_to_tokens(number)!r} (id {number})" for number in beyond]
+        raise PromptError(
+            f"{name} holds the token{'s' if len(named) > 1 else ''} {', '.join(named[:_NAMED])}, and {model} has "
+            f"embeddings of ids up to {size - 1} only; write the prompt without, or give a tokenizer that fits the "
+            "model."
+        )
 
 
 def front_tokens(tokenizer: Any) -> list[int]:

@@ -168,10 +168,10 @@ def report_command(folder: Annotated[Path, typer.Argument(help="A folder that `i
     kind = kind_of(folder)
     if kind is None:
         from itlens.study.comparison import open_comparison
-        from itlens.study.outcome import write_outcome
+        from itlens.study.outcome import rewrite_outcome
 
         comparison = open_comparison(folder)
-        write_outcome(comparison)
+        rewrite_outcome(comparison)
         _print(comparison)
         return
     from itlens.study.several_outcome import write_again
@@ -223,7 +223,7 @@ def run_comparison(
             raise
         raise PromptError(f"{str(error).removesuffix('.')}; on the command line: --template off.") from error
     except KeyboardInterrupt:
-        from itlens.study.folder import count_results
+        from itlens.study.results import count_results
 
         finished = count_results(out)
         kept = (

@@ -138,7 +138,7 @@ class Plan:
 
     def number_of(self, unit: str) -> int:
         """The number (from 0) of the prompt that a unit of `prompt_units` is of."""
-        return int(unit.split("-", 1)[0]) - 1
+        return number_of_unit(unit)
 
 
 def unit_of_prompt(number: int, prompt: Prompt) -> str:
@@ -147,6 +147,11 @@ def unit_of_prompt(number: int, prompt: Prompt) -> str:
 
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", prompt.id).strip("-.")[:60]
     return f"{number + 1:04d}-{readable or 'prompt'}"
+
+
+def number_of_unit(unit: str) -> int:
+    """The number (from 0) of the prompt that a unit named by `unit_of_prompt` is of."""
+    return int(unit.split("-", 1)[0]) - 1
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,9 @@ class Finding(ABC):
     the heading of its section. topic: what it is about, as a noun phrase ("the instruction score"). reads: "prompts"
     (run gets a loaded model), "weights" (an `itlens.weights.Weights`) or "pair" (the `ModelPair`). Options: a frozen
     dataclass of `option`s. uses: findings whose tables or results it reads where they are there. unit: what a unit
-    is, in the plural ("prompts", "layers").
+    is, in the plural ("prompts", "layers"). by_prompt: whether its units are those of `Plan.prompt_units` and the
+    result of each depends on its own prompt alone: then more prompts leave them finished, and one that fails is left
+    out.
 
     A result is an xarray object or a DataFrame, with provenance in `.attrs`. Names of tables that begin with "_" stay
     in memory, for `show` and `per_prompt`; the others are written to tables/.
@@ -176,6 +183,7 @@ class Finding(ABC):
     # names under which a Comparison offers parts of this finding's tables (`shortcuts`); None where it was not compared
     shortcut_names: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "results"
+    by_prompt: ClassVar[bool] = False
     order: ClassVar[int] = 100  # among the package's own findings, in which they run and are shown
     # tables that no spreadsheet could open (a row per word pair of a large model): Parquet only, no CSV
     large: ClassVar[tuple[str, ...]] = ()

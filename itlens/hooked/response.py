@@ -16,7 +16,7 @@ from itlens.hooked.hooks import only_at
 from itlens.models import HookedModel, ModelSource, refuse_no_model, source_of
 from itlens.models.memory import room_for
 from itlens.models.running import undisturbed
-from itlens.tokenization import Encoded, Finish, Response, ResponseSource, encode, encode_ids
+from itlens.tokenization import Encoded, Finish, Response, ResponseSource, encode, encode_ids, refuse_beyond
 
 GIVEN: ResponseSource = "given"
 GENERATED: ResponseSource = "generated"
@@ -75,8 +75,8 @@ def with_response(
     else:
         _refuse_foreign(response, model, source, name)
         encoded, how = encode_ids(source.tokenizer, prompt_text, response, prepend_bos=prepend_bos), GENERATED
+    refuse_beyond(encoded, source.tokenizer, model.cfg.d_vocab, name, source.name)
     _refuse_long(encoded, source, name)
-    _refuse_beyond(encoded, model, source, name)
     return encoded, {"response_source": how, "finish": finish or ("given" if encoded.response_ids else "empty")}
 
 
@@ -89,8 +89,8 @@ def _with_own(
     name: str,
 ) -> tuple[Encoded, dict[str, str]]:
     encoded = encode(source.tokenizer, prompt_text, prepend_bos=prepend_bos)
+    refuse_beyond(encoded, source.tokenizer, model.cfg.d_vocab, name, source.name)
     _refuse_long(encoded, source, name)
-    _refuse_beyond(encoded, model, source, name)
     if len(encoded.ids) == source.context:
         raise PromptError(
             f"{name} is {len(encoded.ids)} tokens long, all that {source.name} reads: there is no room for a response; "
@@ -139,20 +139,6 @@ def _refuse_endless(text: str, source: ModelSource, name: str) -> None:
                 f"{source.name} reads at most {source.context:,}: shorten it."
             )
         size *= 4
-
-
-def _refuse_beyond(encoded: Encoded, model: HookedModel, source: ModelSource, name: str) -> None:
-    size = int(model.cfg.d_vocab)
-    place = next((place for place, token in enumerate(encoded.ids) if token >= size), None)
-    if place is not None:
-        token = encoded.ids[place]
-        text = source.tokenizer.convert_ids_to_tokens(token)
-        where = "" if place < len(encoded.front) + len(encoded.prompt_ids) else "the response of "
-        raise PromptError(
-            f"{where}{name} holds the token {text!r} (id {token}), but {source.name} has embeddings of {size} tokens "
-            f"(ids 0 to {size - 1}): remove it from the text, or load the model with the tokenizer it was made with "
-            "(tokenizer=)."
-        )
 
 
 def _refuse_foreign(ids: Sequence[int], model: HookedModel, source: ModelSource, name: str) -> None:

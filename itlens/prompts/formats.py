@@ -7,7 +7,10 @@ for in the rendered text, so a template that happens to hold the prompt's words 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from itlens.errors import PromptError
@@ -23,6 +26,8 @@ EMPTY_FORM = (
 )
 EMPTY_RESPONSE = f"The response is empty, so that every score is 0; {EMPTY_FORM}"
 _SENTINEL = "ItlensSentinelQx7Zv"
+_LOOK = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
+_OTHER_TIME = timedelta(days=401, hours=3, minutes=7, seconds=11, microseconds=13)
 
 
 class Framed(NamedTuple):
@@ -37,6 +42,21 @@ class Framed(NamedTuple):
     cut: int
 
 
+class TemplateClock:
+    """The time that chat templates write (`strftime_now`): one moment, for all prompts of a study.
+
+    moment: default now. read: whether a template has written it.
+    """
+
+    def __init__(self, moment: datetime | None = None) -> None:
+        self.moment = datetime.now() if moment is None else moment
+        self.read = False
+
+    def in_template(self, template: str) -> str:
+        """Return a template with the time in place of every look at the clock (a call with a literal format)."""
+        return _LOOK.sub(lambda look: json.dumps(self.moment.strftime(look["format"])), template)
+
+
 def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Prompt]:
     """Return the prompts with their texts wrapped and their spans moved along; every other field stays.
 
@@ -49,17 +69,20 @@ def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: An
     return [framed.prompt for framed in frame_prompts(prompts, format, tokenizer)]
 
 
-def frame_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Framed]:
+def frame_prompts(
+    prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None, clock: TemplateClock | None = None
+) -> list[Framed]:
     """Format prompts as `format_prompts` does, with the place of each prompt's own text; raises PromptError for the
-    same reasons."""
+    same reasons. clock: what a chat template reads as the time; default one that stands at this moment."""
     if not isinstance(format, str):
         raise PromptError(f'The format must be "raw", "chat" or a text that holds {PLACE}, not {format!r}.')
     given = _checked(prompts)
     if format == "raw":
         return [Framed(prompt, (0, len(prompt.text)), 0) for prompt in given]
     if format == "chat":
-        front, back = _chat_frame(tokenizer)
-        return [_in_chat(prompt, tokenizer, front, back) for prompt in given]
+        clock = TemplateClock() if clock is None else clock
+        front, back = _chat_frame(tokenizer, clock)
+        return [_in_chat(prompt, tokenizer, clock, front, back) for prompt in given]
     if format.count(PLACE) != 1:
         raise PromptError(
             f'The format {quote(format)} holds {PLACE} {format.count(PLACE)} times; use "raw", "chat", or a text that '
@@ -92,8 +115,8 @@ def _wrapped(prompt: Prompt, front: str, body: str, back: str, cut: int) -> Fram
     return Framed(prompt.replace(text=front + body + back, **spans), (first, last), cut)
 
 
-def _in_chat(prompt: Prompt, tokenizer: Any, front: str, back: str) -> Framed:
-    rendered = _render(tokenizer, prompt.text)
+def _in_chat(prompt: Prompt, tokenizer: Any, clock: TemplateClock, front: str, back: str) -> Framed:
+    rendered = _render(tokenizer, prompt.text, clock)
     body = rendered[len(front) : len(rendered) - len(back)]
     cut = _cut(prompt.text, body) if rendered == front + body + back else None
     if cut is None:
@@ -112,7 +135,7 @@ def _cut(text: str, body: str) -> int | None:
     return trimmed.get(body)
 
 
-def _chat_frame(tokenizer: Any) -> tuple[str, str]:
+def _chat_frame(tokenizer: Any, clock: TemplateClock) -> tuple[str, str]:
     if tokenizer is None:
         raise PromptError('format="chat" needs a tokenizer: the chat template is the tokenizer\'s.')
     if not getattr(tokenizer, "chat_template", None):
@@ -120,15 +143,18 @@ def _chat_frame(tokenizer: Any) -> tuple[str, str]:
             f"The tokenizer {quote(str(getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__))} has no "
             f'chat template; use format="raw" or a text that holds {PLACE}, or set `tokenizer.chat_template`.'
         )
-    rendered = _render(tokenizer, _SENTINEL)
+    rendered = _render(tokenizer, _SENTINEL, clock)
     if rendered.count(_SENTINEL) != 1:
         raise PromptError(
             f"The chat template writes the user's message {rendered.count(_SENTINEL)} times where once is needed to "
             f'follow the spans; use format="raw" or a text that holds {PLACE}.'
         )
+    clock.read |= rendered != _render(tokenizer, _SENTINEL, TemplateClock(clock.moment - _OTHER_TIME))
     front, _, back = rendered.partition(_SENTINEL)
     return front, back
 
 
-def _render(tokenizer: Any, text: str) -> str:
-    return render_chat(tokenizer, [{"role": "user", "content": text}])
+def _render(tokenizer: Any, text: str, clock: TemplateClock) -> str:
+    template = tokenizer.chat_template
+    timed = clock.in_template(template) if isinstance(template, str) and _LOOK.search(template) else None
+    return render_chat(tokenizer, [{"role": "user", "content": text}], template=timed)

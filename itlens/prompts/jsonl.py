@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from itlens.errors import PromptError
-from itlens.files import write_text
+from itlens.files import write_bytes
 from itlens.prompts.prompt import Prompt
 from itlens.prompts.spans import quote
 
@@ -76,7 +76,13 @@ def read_jsonl(path: Path) -> list[tuple[int, Prompt]]:
 
 def write_jsonl(prompts: list[Prompt], path: Path) -> None:
     """Write the prompts atomically, spans as (start, stop). Raises StoreError when the file cannot be written."""
-    write_text(path, "".join(json.dumps(_record(prompt), ensure_ascii=False) + "\n" for prompt in prompts))
+    write_bytes(path, jsonl_bytes(prompts))
+
+
+def jsonl_bytes(prompts: Iterable[Prompt]) -> bytes:
+    """Return what `write_jsonl` writes."""
+    text = "".join(json.dumps(_record(prompt), ensure_ascii=False) + "\n" for prompt in prompts)
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def _record(prompt: Prompt) -> dict[str, Any]:

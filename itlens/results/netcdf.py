@@ -4,10 +4,15 @@ netCDF attributes know no lists, booleans or None, and its texts no NUL and no h
 as JSON and named in the attribute `itlens_json`; everything else is plain netCDF 4 that any program reads. Reading goes
 through h5py where a file holds no more than `netcdf_bytes` writes: xarray's own way takes six times as long, and a
 study has a file per prompt. A file from elsewhere is looked at first, and left to xarray where it needs more.
+
+Behind the end of the HDF5 file, where every reader stops, stands the SHA-256 of all before it: HDF5 keeps no checksum
+of small arrays, and a zeroed block in its heap of texts makes it read for ever. A file without one is another
+program's; its heaps are walked first.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -31,6 +36,9 @@ _MOST_TEXT = 1 << 28  # bytes of the texts of one variable, where they could be 
 _MANY = 16  # texts of an attribute
 _FEW = 64  # texts that are read at a time to count their bytes
 _SLACK = 1 << 20  # bytes that a file may leave to HDF5's fill values
+_SEAL = b"\nitlens sha256 "  # then 64 digits, behind everything else
+_SEALED = "itlens_sealed"  # an attribute: there was such a line
+_HEAP, _HEAP_HEAD, _OBJECT_HEAD = b"GCOL\1\0\0\0", 16, 16  # of HDF5's heaps of texts: bytes
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 # what HDF5 and netCDF keep for themselves
 _BOOKKEEPING = {"DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
@@ -46,7 +54,7 @@ def netcdf_bytes(result: xr.Dataset | xr.DataArray) -> bytes:
     if isinstance(result, xr.DataArray):
         mark = {_KIND: "" if result.name is None else str(result.name)}
         result = result.to_dataset(name=_UNNAMED if result.name is None else result.name).assign_attrs(mark)
-    ds = xr.Dataset(attrs=_encode_attrs(result.attrs))
+    ds = xr.Dataset(attrs={**_encode_attrs(result.attrs), _SEALED: 1})
     ds = ds.assign({name: _encode_variable(result[name].variable) for name in result.data_vars})
     ds = ds.assign_coords({name: _encode_variable(result[name].variable) for name in result.coords})
     for variable in ds.variables.values():
@@ -54,22 +62,30 @@ def netcdf_bytes(result: xr.Dataset | xr.DataArray) -> bytes:
     buffer = io.BytesIO()
     with h5netcdf.File(buffer, "w") as file:
         ds.dump_to_store(xr.backends.H5NetCDFStore(file))
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return data + _seal(data)
 
 
 def read_netcdf(data: bytes) -> xr.Dataset | xr.DataArray:
     """Return what `netcdf_bytes` wrote, or another program's netCDF 4.
 
-    Raises StoreError for a file that asks for other files, or for more memory than it can hold values.
+    Raises StoreError for a damaged file, and one that asks for other files or for more memory than it can hold values.
     """
     import h5py
 
+    sealed = data[-len(_seal(b"")) :].startswith(_SEAL)
+    if sealed and not data.endswith(_seal(data[: -len(_seal(b""))])):
+        raise StoreError("its content is not what was written")
+    if not sealed:
+        _check_heaps(data)
     with h5py.File(io.BytesIO(data), "r") as file:
         _check_structure(file, len(data), set())
         raw = _plain_dataset(file)
     if raw is None:
         raw = xr.load_dataset(io.BytesIO(data), engine="h5netcdf")
     attrs = _decode_attrs(raw.attrs)
+    if attrs.pop(_SEALED, 0) and not sealed:
+        raise StoreError("its end is missing")
     values = xr.Dataset(attrs=attrs).assign({name: _decode_variable(raw[name].variable) for name in raw.data_vars})
     ds: xr.Dataset = values.assign_coords({name: _decode_variable(raw[name].variable) for name in raw.coords})
     if _KIND not in attrs:
@@ -78,6 +94,26 @@ def read_netcdf(data: bytes) -> xr.Dataset | xr.DataArray:
         raise StoreError(f"its attribute {_KIND!r} names {str(name)[:60]!r}, and there is no such variable")
     array: xr.DataArray = ds[name].rename(attrs[_KIND] or None)
     return array
+
+
+def _seal(data: bytes) -> bytes:
+    return _SEAL + hashlib.sha256(data).hexdigest().encode()
+
+
+def _check_heaps(data: bytes) -> None:
+    """Raise StoreError where HDF5 would not come to the end of a heap of texts: an object in it takes no room."""
+    at = data.find(_HEAP)
+    while at >= 0:
+        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+        place = at + _HEAP_HEAD
+        while place + _OBJECT_HEAD <= min(end, len(data)):
+            number = int.from_bytes(data[place : place + 2], "little")
+            size = int.from_bytes(data[place + 8 : place + 16], "little")
+            step = _OBJECT_HEAD + -(-size // 8) * 8 if number else size
+            if not step:
+                raise StoreError("a part of it was overwritten with zeros")
+            place += step
+        at = data.find(_HEAP, at + 1)
 
 
 def _check_structure(group: h5py.Group, size: int, seen: set[int]) -> None:

@@ -20,12 +20,12 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import StoreError
-from itlens.files import atomic_write, is_plain_text, read_bytes, read_json, write_json, write_text
+from itlens.files import atomic_write, is_plain_text, read_bytes, read_json, write_bytes, write_json, write_text
 from itlens.results.density import sparsify
 from itlens.results.netcdf import netcdf_bytes, plain_number, read_netcdf
 from itlens.results.released import read_released
 
-__all__ = ["Result", "atomic_write", "csv_text", "load", "read_json", "save", "write_json", "write_text"]
+__all__ = ["Result", "atomic_write", "csv_text", "file_bytes", "load", "read_json", "save", "write_json", "write_text"]
 
 Result: TypeAlias = xr.Dataset | xr.DataArray | pd.DataFrame
 
@@ -45,18 +45,21 @@ def save(result: Result, path: str | Path, *, levels: int | None = None) -> Path
         if not isinstance(result, xr.Dataset):
             raise StoreError(f"levels={levels} is for attribution results, got a {type(result).__name__}.")
         result = result.assign(score=sparsify(result, levels, threshold=0)).assign_attrs(levels=levels)
+    write_bytes(path, file_bytes(result, path))
+    return path
+
+
+def file_bytes(result: Result, path: Path) -> bytes:
+    """Return what `save` writes to `path`. Raises StoreError for a suffix or a result that does not fit."""
     expected = (".parquet", ".csv") if isinstance(result, pd.DataFrame) else (".nc",)
     if path.suffix.lower() not in expected:
         raise StoreError(
             f"Cannot save a {type(result).__name__} as {path.name!r}: the name must end in {' or '.join(expected)}."
         )
     try:
-        data = _table_bytes(result, path.suffix.lower()) if isinstance(result, pd.DataFrame) else netcdf_bytes(result)
+        return _table_bytes(result, path.suffix.lower()) if isinstance(result, pd.DataFrame) else netcdf_bytes(result)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise StoreError(f"This {type(result).__name__} cannot be written as {path.name!r}: {error}.") from error
-    with atomic_write(path) as file:
-        file.write(data)
-    return path
 
 
 def load(path: str | Path) -> Result:
@@ -128,6 +131,7 @@ def _packing(table: pd.DataFrame) -> dict[str, Any]:
     decimals = [str(name) for name in table.columns if table[name].dtype in (np.float32, np.float64)]
     return {
         "compression": "zstd",
+        "write_page_checksum": True,
         "column_encoding": dict.fromkeys(decimals, "BYTE_STREAM_SPLIT"),
         "use_dictionary": [str(name) for name in table.columns if str(name) not in decimals],
         "dictionary_pagesize_limit": _DICTIONARY,
@@ -135,7 +139,7 @@ def _packing(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _read_parquet(data: bytes) -> pd.DataFrame:
-    table = pd.read_parquet(io.BytesIO(data), engine="pyarrow")
+    table = pd.read_parquet(io.BytesIO(data), engine="pyarrow", page_checksum_verification=True)
     for name in table.attrs.pop(_JSON, []):
         table[name] = _mapped(table[name], json.loads)
     return table

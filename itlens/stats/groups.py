@@ -1,7 +1,8 @@
 """Test paired samples group by group: all items, then each named group, corrected over the groups.
 
 The one form in which every table of groups comes: a row "all", then the groups in the order in which they first appear;
-Holm's correction runs over the groups, and "all" is no member of that family.
+Holm's correction runs over the groups, and "all" is no member of that family. Somebody's own group of that name is
+called "all (group)", so that the row "all" is always that of all items.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ ALL = "all"
 
 
 def groups_of(named: Iterable[Any]) -> dict[str, np.ndarray]:
-    """Return which items each group holds: all, then the named groups in order; "" is no group."""
+    """Return which items each group holds, by label: all, then the named groups in order; "" is no group."""
     names = np.array([str(name) for name in named], dtype=object)
     masks = {ALL: np.ones(names.size, dtype=bool)}
-    return masks | {name: names == name for name in dict.fromkeys(names.tolist()) if name}
+    known = dict.fromkeys(names.tolist())
+    own = ALL
+    while own in known:
+        own = f"{own} (group)"
+    return masks | {own if name == ALL else name: names == name for name in known if name}
 
 
 def paired_groups(

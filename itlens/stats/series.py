@@ -22,6 +22,7 @@ from scipy.stats import binomtest, rankdata
 
 from itlens.errors import ResultError
 from itlens.results.provenance import provenance
+from itlens.stats.groups import groups_of
 from itlens.stats.paired import adjust, bootstrap_interval, mean, p_text, paired_row
 
 Against: TypeAlias = Literal["first", "neighbour"]
@@ -178,8 +179,7 @@ class SeriesNumbers:
 
     def samples(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Yield (statistic, group, values (prompt, model)) with the prompts that have a number in every model."""
-        named = {"all": np.ones(self.groups.size, dtype=bool)}
-        named |= {str(name): self.groups == name for name in dict.fromkeys(self.groups.tolist()) if name}
+        named = groups_of(self.groups)
         for place, statistic in enumerate(self.statistics):
             known = np.isfinite(self.values[place]).all(axis=1)
             for group, members in named.items():

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from itlens.errors import ResultError
+from itlens.stats.groups import groups_of
 from itlens.stats.paired import adjust, mean, p_text, paired_row
 
 CELLS = (("base", "off"), ("base", "on"), ("tuned", "off"), ("tuned", "on"))
@@ -65,7 +66,7 @@ def two_by_two(
     """
     table = _cells(values)
     named = pd.Series(groups if groups is not None else {}, dtype=object).reindex(table.index).fillna("")
-    by_group = {"all": table} | {str(name): table[named == name] for name in dict.fromkeys(named) if name}
+    by_group = {name: table[members] for name, members in groups_of(named).items()}
     options: dict[str, int] = {"seed": seed, "resamples": resamples, "minimum": minimum}
     return pd.concat([_effects(prompts, name, **options) for name, prompts in by_group.items()], ignore_index=True)
 

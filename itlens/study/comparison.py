@@ -15,21 +15,27 @@ from itlens.errors import ItlensError, StoreError
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Plan, Tables, Verdict
 from itlens.prompts import Prompt
-from itlens.study.folder import RunFolder, SavedResults
+from itlens.study.folder import RunFolder
 from itlens.study.record import KnownModel, Study
 from itlens.study.request import read_options
+from itlens.study.results import SavedResults
 
 Stage = Literal["run", "compare", "verdict", "notes", "show"]
+_SHOWN = 5  # ids of prompts in a sentence
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What kept a finding from an answer: in which stage, and why. trace: the traceback as text, for its author."""
+    """What kept a finding from an answer: in which stage, and why. trace: the traceback as text, for its author.
+
+    prompts: ids of those that could not be computed, where the finding does without them.
+    """
 
     finding: str
     stage: Stage
     error: Exception
     trace: str = field(default="", repr=False)
+    prompts: tuple[str, ...] = ()
 
     @property
     def expected(self) -> bool:
@@ -41,7 +47,9 @@ class Failure:
         """For the reader: which finding, and why."""
         done = {"run": "be computed", "show": "be shown", "notes": "be shown"}.get(self.stage, "be compared")
         reason = str(self.error) if self.expected else f"{type(self.error).__name__}: {self.error}"
-        return f"The finding {self.finding!r} could not {done}: {reason}"
+        shown = ", ".join(map(repr, self.prompts[:_SHOWN])) + (" ..." if len(self.prompts) > _SHOWN else "")
+        on = f" on {len(self.prompts)} prompts ({shown})" if self.prompts else ""
+        return f"The finding {self.finding!r} could not {done}{on}: {reason}"
 
     def raised(self) -> ItlensError:
         """The error to raise where nothing else was found: the finding's own, or one that names the finding."""
@@ -167,7 +175,7 @@ def compared(folder: RunFolder, study: Study, failures: Sequence[Failure] = ()) 
 
     failures: of computing. Raises StoreError where nothing is finished, and the first failure where nothing else is.
     """
-    prompts = folder.read_prompts() if study["prompts"] else []
+    prompts = folder.read_prompts(study) if study["prompts"] else []
     known, tables, unfinished = findings(), dict[str, Tables](), list[str]()
     failed = list(failures)
     for name in study["findings"]:
@@ -177,7 +185,7 @@ def compared(folder: RunFolder, study: Study, failures: Sequence[Failure] = ()) 
         plan = plan_of(finding, study, prompts, tables)
         try:
             saved, note = saved_results(folder, study, finding, plan)
-            unfinished += [note] if note else []
+            unfinished += [note] if note and (all(saved.values()) or is_asked(study, finding.name)) else []
             if all(saved.values()):
                 tables[finding.name] = _checked(finding, finding.compare(saved, plan))
         except Exception as error:  # a finding's own code, perhaps of another package: the others are still compared
@@ -191,6 +199,12 @@ def compared(folder: RunFolder, study: Study, failures: Sequence[Failure] = ()) 
             "the same `itlens compare` again."
         )
     return Comparison(folder.path, study, prompts, verdicts, failed, tables, unfinished)
+
+
+def is_asked(study: Mapping[str, Any], name: str) -> bool:
+    """Whether the last run asked for a finding; one that an earlier run began, and this one did not, need not be
+    finished."""
+    return name in study.get("asked", study["findings"])
 
 
 def plan_of(
@@ -225,9 +239,11 @@ def saved_results(folder: RunFolder, study: Study, finding: Finding, plan: Plan)
     saved = {side: SavedResults(folder, study, finding.name, side, both) for side in sides}
     if len(both) == len(units):
         return saved, ""
+    damaged = [path.relative_to(folder.path).as_posix() for path in folder.damaged(finding.name, units)]
+    lost = f" Damaged, so that its content is not what was written: {', '.join(damaged)}." if damaged else ""
     return saved, (
         f"Only {len(both)} of {len(units)} {finding.unit} of the finding {finding.name!r} are finished; run the same "
-        "comparison to go on."
+        f"comparison to go on.{lost}"
     )
 
 

@@ -1,6 +1,7 @@
 """The run folder: what a study keeps on disk, and what makes it the same study when it is resumed.
 
 study.json                        what was asked: models with fingerprints, options, versions, when (`record`)
+index.jsonl                       digests of all that follows but the tables and the report (`index`)
 prompts.jsonl                     the prompts as the models read them
 responses/<side>/<unit>.json      the responses that a model generated, by prompt
 <finding>/<side>/<unit>.nc        a file per unit of work: side is base, tuned or pair; .parquet for a table
@@ -11,8 +12,9 @@ report.html                       one offline page
 
 A study is the same when its models (by fingerprint), its prompts and words (by content) and the options that results
 depend on are the same; then what is finished is kept. What was not asked for before is added. Each result is written
-atomically and stamped with what it depends on: a file of another study is computed again, never believed. A folder
-that holds anything else is refused, never overwritten.
+atomically and stamped with what it depends on: a file of another study is computed again, never believed, and one that
+is not as it was written is set aside (`<name>.damaged`) and computed again. A folder that holds anything else is
+refused, never overwritten. One process at a time writes (`lock`).
 """
 
 from __future__ import annotations
@@ -23,151 +25,168 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from itlens.errors import StoreError
-from itlens.files import read_json, write_json
-from itlens.findings.base import Result
-from itlens.prompts import Prompt, load_prompts, save_prompts
-from itlens.results.store import load, save
-from itlens.study.record import Study, differences, joined, reads_prompts, refuse_no_study, result_digest, without
+from itlens.files import PARTS, json_bytes, read_bytes, read_json, remove_parts, written
+from itlens.prompts import Prompt, load_prompts
+from itlens.prompts.jsonl import jsonl_bytes
+from itlens.study.index import NAME, State
+from itlens.study.lock import HOLDER, LOCK, locked
+from itlens.study.prompts import prompt_digest
+from itlens.study.record import (
+    Study,
+    differences,
+    joined,
+    outgrown,
+    reads_prompts,
+    refuse_no_study,
+    response_digest,
+    result_digest,
+    without,
+)
+from itlens.study.results import UnitResults, results_in, unit_name
 
-_PARTS = ".itlens-*.part"  # what an atomic write leaves when the program is killed in the middle of it
-_STAMP = "study_digest"
-_SMALL = 1 << 22  # bytes; larger results are read again whenever they are needed
-Unit = Result | dict[str, Result]
+_OUTGROWN = "Left out, since its results are of fewer prompts: {names}; with --probes {probes} it is computed again."
 
 
-class RunFolder:
+class RunFolder(UnitResults):
     """The paths of one run folder, and reading and writing them."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.study_file = self.path / "study.json"
         self.prompts_file = self.path / "prompts.jsonl"
         self.responses = self.path / "responses"
         self.tables = self.path / "tables"
         self.findings_file = self.path / "findings.json"
         self.report = self.path / "report.html"
-        self._held: dict[Path, tuple[tuple[int, int, int], Unit]] = {}
-
-    # ---- results of units
-
-    def read(self, study: Study, name: str, side: str, unit: str) -> Unit | None:
-        """Return a finished result; None where there is none, a broken one, or one of another study.
-
-        Small ones are read once for as long as their file stays as it is: nobody may change them.
-        """
-        path = self._found(name, side, unit)
-        if path is None:
-            return None
-        stamp = _file_stamp(path)
-        if path in self._held and self._held[path][0] == stamp:
-            return self._held[path][1]
-        try:
-            result: Unit = _read_folder(path) if path.is_dir() else load(path)
-        except (StoreError, OSError):
-            return None
-        if not result_parts(result) or any(
-            each.attrs.get(_STAMP) != result_digest(study, name, side) for each in result_parts(result)
-        ):
-            return None
-        if sum(_size(each) for each in result_parts(result)) < _SMALL:
-            self._held[path] = stamp, result
-        return result
-
-    def write(self, study: Study, name: str, side: str, unit: str, result: Unit) -> None:
-        """Write the result of a unit, wholly or not at all."""
-        stamped = _stamped(result, result_digest(study, name, side))
-        folder = self.path / name / side
-        if not isinstance(stamped, dict):
-            save(stamped, folder / f"{unit}{_ending(stamped)}")
-            return
-        part, whole = folder / f".itlens-{unit}.part", folder / unit
-        shutil.rmtree(part, ignore_errors=True)
-        for key, each in stamped.items():
-            save(each, part / f"{key}{_ending(each)}")
-        with _written(whole):
-            shutil.rmtree(whole, ignore_errors=True)
-            part.replace(whole)
-
-    def finished(self, study: Study, name: str, side: str, units: Sequence[str]) -> list[str]:
-        """Return those of the units that have a result of this study."""
-        return [unit for unit in units if self.read(study, name, side, unit) is not None]
-
-    def with_results(self, names: Sequence[str]) -> list[str]:
-        """Return those of the findings that have a result of some kind, of either model."""
-        return [name for name in names if any(_results_in(self.path / name))]
-
-    def _found(self, name: str, side: str, unit: str) -> Path | None:
-        base = self.path / name / side
-        return next((path for ending in (".nc", ".parquet", "") if (path := base / f"{unit}{ending}").exists()), None)
 
     # ---- the study
 
     @contextmanager
-    def opened(self, asked: Study, prompts: Sequence[Prompt] | None, *, resume: bool) -> Iterator[Study]:
+    def opened(
+        self, asked: Study, prompts: Sequence[Prompt] | None, *, resume: bool, before: Study | None = None
+    ) -> Iterator[Study]:
         """Write what is asked and give the study, with the findings that the folder had before.
 
-        prompts: None where none are asked for. When the block fails before any result is finished, what was made here
-        is taken away. Raises StoreError for a file, for a folder of other things, and for another study's results.
+        prompts: None where none are asked for. before: what is asked, of the folder's own prompts alone, where there
+        are more now. The folder is locked while the block runs. When the block fails before any result is finished,
+        what was made here is taken away. Raises StoreError for a file, for a folder of other things or in use, and for
+        another study's results.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not _exists(folder)]
-        held = self._kept(asked)
+        self._refuse_foreign()
+        try:
+            with self.locked(), self._begun(asked, prompts, before or asked, resume=resume) as study:
+                yield study
+        except BaseException:
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+            raise
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing into the folder while the block runs. Raises StoreError where one does."""
+        with written(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            yield
+
+    @contextmanager
+    def _begun(self, asked: Study, prompts: Sequence[Prompt] | None, before: Study, *, resume: bool) -> Iterator[Study]:
+        remove_parts(self.path)
+        held = self._kept(before)
         if held and not resume:
             self._clear(list(asked["findings"]), held)
             held = without(held, [name for name in held["findings"] if not self.with_results([name])])
-        study = joined(held, asked) if held else dict(asked)
+        if held and (old := outgrown(held, asked)):
+            held = without(held, old)
+            self.told.append(_OUTGROWN.format(names=", ".join(map(repr, old)), probes=",".join(old)))
+        study = joined(held, asked) if held and held["findings"] else dict(asked)
         try:
-            write_json(self.study_file, study)
+            self._write_study(study)
             if prompts is not None:
-                save_prompts(prompts, self.prompts_file)
+                self.put_aside(self.prompts_file, "written")
+                self.index.write(self.prompts_file, jsonl_bytes(prompts))
             yield study
         except BaseException:
             with suppress(OSError, StoreError):
                 if not self.with_results(list(study["findings"])):
                     self._clear(list(study["findings"]), study)
-                    for folder in made:
-                        folder.rmdir()
             raise
 
     def note(self, study: Mapping[str, Any], sentences: Sequence[str]) -> Study:
         """Return the study with more notices, which is then on disk too."""
         noted = {**study, "notices": list(dict.fromkeys([*study["notices"], *sentences]))}
-        write_json(self.study_file, noted)
+        self._write_study(noted)
         return noted
 
     def read_study(self) -> Study:
-        """Return what was asked. Raises StoreError where there is no study."""
+        """Return what was asked. Raises StoreError where there is no study, or a damaged one."""
         if not _exists(self.path) or not self.path.is_dir():
             raise StoreError(f"{self.path} is no folder; give the folder that `itlens compare` wrote (its --out).")
         if not self.study_file.exists():
             raise StoreError(
                 f"{self.path} holds no study (no {self.study_file.name}); give the folder that `itlens compare` wrote."
             )
+        if self.index.state(self.study_file) is State.DAMAGED:
+            raise StoreError(
+                f"{self.study_file} is damaged: its content is not what was written; run the same `itlens compare` "
+                "again, which keeps what is finished."
+            )
         study = read_json(self.study_file)
         refuse_no_study(study, self.study_file)
         return dict(study)
 
-    def read_prompts(self) -> list[Prompt]:
-        """Return the prompts as the models read them."""
-        return load_prompts(self.prompts_file)
-
-    def _kept(self, asked: Study) -> Study | None:
-        """Return the study of this folder, as far as it has results; None where there is none. Refuses another one."""
-        if not _exists(self.path):
+    def held_study(self) -> Study | None:
+        """Return the study that the folder has results of; None where there is none that can be read."""
+        try:
+            held = self.read_study()
+        except StoreError:  # `opened` says what is wrong with the folder
             return None
+        return without(held, [name for name in held["findings"] if not self.with_results([name])])
+
+    def read_prompts(self, study: Mapping[str, Any]) -> list[Prompt]:
+        """Return the prompts as the models read them. Raises StoreError where they are not those of the study."""
+        prompts = load_prompts(self.prompts_file)
+        known = study["reading"].get("prompts", [])
+        found = [[prompt.id, prompt_digest(prompt)] for prompt in prompts]
+        if found != known:
+            changed = [prompt for prompt in found if prompt not in known] or found[len(known) :] or known[len(found) :]
+            which = f" (prompt {changed[0][0]!r} is another)" if changed else ""
+            raise StoreError(
+                f"{self.prompts_file} is not what the study wrote{which}; run the same `itlens compare` again, which "
+                "writes it again."
+            )
+        return prompts
+
+    def _write_study(self, study: Study) -> None:
+        self.index.write(self.study_file, json_bytes(self.study_file, study))
+
+    def _refuse_foreign(self) -> set[str]:
+        """Return the names in the folder. Raises StoreError for a file, and for a folder of other things."""
+        if not _exists(self.path):
+            return set()
         if not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; give a folder for the results.")
         try:
-            inside = {entry.name for entry in self.path.iterdir()} - {entry.name for entry in self.path.glob(_PARTS)}
+            own = {entry.name for entry in self.path.glob(PARTS)} | {NAME, LOCK, HOLDER}
+            inside = {entry.name for entry in self.path.iterdir()} - own
         except OSError as error:
             raise StoreError(f"Cannot look into {self.path} ({error.strerror}); choose another folder.") from error
-        if not inside:
-            return None
-        if self.study_file.name not in inside:
+        if inside and self.study_file.name not in {name.removesuffix(".damaged") for name in inside}:
             shown = ", ".join(sorted(inside)[:3])
             raise StoreError(f"{self.path} holds {shown} and no study; give an empty or new folder for the results.")
+        return inside
+
+    def _kept(self, asked: Study) -> Study | None:
+        """Return the study of this folder, as far as it has results; None where there is none. Refuses another one."""
+        if not self._refuse_foreign():
+            return None
+        self.put_aside(self.study_file, "written")
+        if not self.study_file.exists():  # it was damaged
+            self._refuse_results_of_others(asked)
+            return None
         held = self.read_study()
         held = without(held, [name for name in held["findings"] if not self.with_results([name])])
         if not held["findings"]:
@@ -179,6 +198,17 @@ class RunFolder:
             )
         return held
 
+    def _refuse_results_of_others(self, asked: Study) -> None:
+        """Raise StoreError where study.json was damaged and a finding's results are not what is asked for."""
+        for name in asked["findings"]:
+            for path in results_in(self.path / name):
+                stamp, side = self.index.stamp(path), path.parent.name
+                if stamp is not None and stamp != result_digest(asked, name, side, unit_name(path)):
+                    raise StoreError(
+                        f"{self.study_file} was damaged, and the results in {self.path} are of another study than this "
+                        "one; give another folder."
+                    )
+
     def _clear(self, names: Sequence[str], study: Study) -> None:
         """Delete the results of these findings and what was made of them; the study when nothing is left of it."""
         try:
@@ -187,11 +217,11 @@ class RunFolder:
                     shutil.rmtree(folder)
             if reads_prompts(study, names) and self.responses.exists():
                 shutil.rmtree(self.responses)
-            for path in (self.report, self.findings_file, *self.path.glob(_PARTS)):
+            for path in (self.report, self.findings_file):
                 path.unlink(missing_ok=True)
             if not self.with_results(list(study["findings"])):
-                self.study_file.unlink(missing_ok=True)
-                self.prompts_file.unlink(missing_ok=True)
+                for path in (self.study_file, self.prompts_file, self.index.file):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(
                 f"Cannot delete {error.filename or self.path} ({error.strerror}); change its rights, or give another "
@@ -199,115 +229,48 @@ class RunFolder:
             ) from error
 
 
-class SavedResults(Mapping[str, Any]):
-    """The finished units of one side of a finding, read from the folder when they are asked for."""
+def take_side(
+    side: str, source: str | Path, folder: RunFolder, study: Study, units: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Copy what is finished of the same base (or tuned) model in `source` into `folder`; the findings of it.
 
-    def __init__(self, folder: RunFolder, study: Study, name: str, side: str, units: Sequence[str]) -> None:
-        self._folder, self._study, self._where, self._units = folder, study, (name, side), list(units)
-
-    def __getitem__(self, unit: str) -> Any:
-        if unit not in self._units:
-            raise KeyError(unit)
-        result = self._folder.read(self._study, *self._where, unit)
-        if result is None:
-            name, side = self._where
-            raise StoreError(f"The result {name}/{side}/{unit} in {self._folder.path} can no longer be read.")
-        return result
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._units)
-
-    def __len__(self) -> int:
-        return len(self._units)
-
-
-def take_side(side: str, source: str | Path, folder: RunFolder, study: Study) -> list[str]:
-    """Copy what is finished of the same base (or tuned) model in `source` into `folder`; the findings that were taken.
-
-    A finding is taken where its results of that model depend on the same things in both studies, and where `folder` has
-    nothing of it yet; the model's responses with the first that reads prompts. Raises StoreError where `source` is no
-    run folder, or the copies cannot be written.
+    units: by finding. A unit is taken where its result depends on the same things in both studies and `folder` does not
+    have it yet; and so is a response. Raises StoreError where `source` is no run folder, or the copies cannot be
+    written.
     """
     other = RunFolder(source)
     theirs = other.read_study()
-    taken = [
-        name
-        for name in study["findings"]
-        if name in theirs["findings"] and result_digest(theirs, name, side) == result_digest(study, name, side)
-    ]
-    for name in taken:
-        _copy(other.path / name / side, folder.path / name / side)
-    if any(reads_prompts(study, [name]) for name in taken):
-        _copy(other.responses / side, folder.responses / side)
-    return taken
+    taken = []
+    for name, listed in units.items():
+        for unit in listed if name in theirs["findings"] else ():
+            digest = result_digest(study, name, side, unit)
+            if _take(other, folder, other.found(name, side, unit), digest):
+                taken.append(name)
+    if study["reading"]:
+        for number, file in enumerate(sorted((other.responses / side).glob("*.json"))):
+            if number < len(study["reading"]["prompts"]):
+                _take(other, folder, file, response_digest(study, side, number))
+    return list(dict.fromkeys(taken))
 
 
-def _copy(there: Path, here: Path) -> None:
-    """Under another name first, so that a killed copy is not taken for the whole."""
-    if not there.is_dir() or here.exists():
-        return
+def _take(other: RunFolder, folder: RunFolder, there: Path | None, digest: str) -> bool:
+    """Copy a file or a folder of files, under another name first: a killed copy is not taken for the whole."""
+    if there is None or other.index.state(there, digest) is not State.GOOD:
+        return False
+    here = folder.path / there.relative_to(other.path)
+    if folder.index.state(here, digest) is State.GOOD:
+        return False
+    if there.is_file():
+        folder.index.write(here, read_bytes(there), digest)
+        return True
     part = here.with_name(f".itlens-{here.name}.part")
-    try:
+    with written(here):
         shutil.rmtree(part, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(there, part)
+        folder.index.add(here, folder.index.digest(part), digest)
+        shutil.rmtree(here, ignore_errors=True)
         part.rename(here)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot copy {there} to {here} ({error.strerror}); give a folder that can be written."
-        ) from error
-
-
-def count_results(path: str | Path) -> int:
-    """Return how many finished results a run folder, or the run folders in it, hold."""
-    sides = ("base", "tuned", "pair")
-    found = [each for depth in ("*", "*/*") for side in sides for each in Path(path).glob(f"{depth}/{side}/*")]
-    return sum(not each.name.startswith(".") and each.suffix != ".json" for each in found)
-
-
-def result_parts(result: Any) -> list[Result]:
-    """Return the xarray objects and tables of a unit's result, or of a file's content."""
-    return list(result.values()) if isinstance(result, dict) else [result]
-
-
-def _stamped(result: Unit, digest: str) -> Unit:
-    if isinstance(result, dict):
-        return {key: _stamped(each, digest) for key, each in result.items()}  # type: ignore[misc]
-    if isinstance(result, pd.DataFrame):
-        shallow = result.copy(deep=False)
-        shallow.attrs = {**result.attrs, _STAMP: digest}
-        return shallow
-    return result.assign_attrs({_STAMP: digest})
-
-
-def _ending(result: Any) -> str:
-    return ".parquet" if isinstance(result, pd.DataFrame) else ".nc"
-
-
-def _read_folder(path: Path) -> dict[str, Result]:
-    return {file.stem: load(file) for file in sorted(path.iterdir()) if not file.name.startswith(".")}
-
-
-def _results_in(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.glob("*/*") if not path.name.startswith("."))
-
-
-def _size(result: Any) -> int:
-    return int(result.memory_usage(index=False).sum()) if isinstance(result, pd.DataFrame) else int(result.nbytes)
-
-
-def _file_stamp(path: Path) -> tuple[int, int, int]:
-    """Changes when the file does: it is always replaced as a whole, by a new inode."""
-    found = path.stat()
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"Cannot write {path} ({error.strerror}); choose another folder.") from error
+    return True
 
 
 def _exists(path: Path) -> bool:

@@ -28,7 +28,7 @@ from itlens.report.numbers import headline as format_headline
 from itlens.report.page_data import Page, Row, Section
 from itlens.report.render import comparison_in_notebook, render_page
 from itlens.results.store import save
-from itlens.study.comparison import Comparison, Failure, open_comparison
+from itlens.study.comparison import Comparison, Failure, is_asked, open_comparison
 from itlens.study.folder import RunFolder
 
 VERSION = 1  # of findings.json
@@ -77,6 +77,12 @@ def write_outcome(comparison: Comparison) -> None:
             for file in files:
                 save(comparison.results[name][table], comparison.out / file)
     write_page(comparison)
+
+
+def rewrite_outcome(comparison: Comparison) -> None:
+    """Write them again, while nobody else writes into the folder. Raises StoreError where somebody does."""
+    with RunFolder(comparison.out).locked():
+        write_outcome(comparison)
 
 
 def write_page(comparison: Comparison) -> None:
@@ -242,7 +248,8 @@ def headline_text(headline: Headline) -> str:
 
 def _missing_names(comparison: Comparison) -> list[str]:
     known = findings()
-    return [name for name in comparison.study["findings"] if name in known and name not in comparison.verdicts]
+    without = [name for name in comparison.study["findings"] if name in known and name not in comparison.verdicts]
+    return [name for name in without if is_asked(comparison.study, name)]
 
 
 def _missing(finding: Finding, comparison: Comparison, failed: Sequence[Failure]) -> Row:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from itlens.errors import ProbeError
+from itlens.errors import ProbeError, PromptError
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Plan
 from itlens.models import load_pair
@@ -27,8 +28,8 @@ from itlens.prompts.control_tokens import control_token_notices
 from itlens.study.comparison import Comparison, compared
 from itlens.study.folder import RunFolder, take_side
 from itlens.study.outcome import topic_of, write_outcome, write_page
-from itlens.study.prompts import RESPONSES, Responses, StudyPrompts, study_prompts
-from itlens.study.record import load_settings, study_record
+from itlens.study.prompts import RESPONSES, Responses, StudyPrompts, refuse_unshared, study_prompts
+from itlens.study.record import load_settings, prompt_ids, rendering_of, study_record
 from itlens.study.request import checked_options, chosen_findings, option_records
 from itlens.study.run import Run
 
@@ -54,6 +55,7 @@ def compare(
     responses: Responses = "own",
     base_from: str | Path | None = None,
     tuned_from: str | Path | None = None,
+    rendered_at: datetime | None = None,
     announce: Callable[[Any], None] | None = None,
     seed: int = 0,
     progress: bool | Reporter = True,
@@ -64,7 +66,7 @@ def compare(
     base, tuned: whatever `load_model` takes; adapter: merged into the tuned model (tuned may then be left out).
     probes: a finding's name, several, or "all" (`itlens.findings()` lists them); those that read weights need no
     prompts. out: a new folder, or that of the same study, where everything finished is kept (resume=False computes it
-    again) and a finding that was left out can be added. labels: what to call the two models.
+    again), and to which a finding that was left out and more prompts can be added. labels: what to call the two models.
 
     prompts: "builtin", "demo", a JSONL or TSV file, or Prompts; every prompt needs an instruction. A prompt's own
     `response` is used where it has one. responses: "own": each model answers greedily with at most `max_new_tokens`
@@ -73,8 +75,9 @@ def compare(
     both models) or a text with {prompt}. prepend_bos: None keeps the tokenizer's own rule.
 
     base_from, tuned_from: a run folder with the same base (tuned) model, whose finished results of that model are taken
-    over. announce: called before anything is loaded or sent with what a remote labeller will take, about (a `Cost`);
-    what it raises stops all. seed: of intervals, permutations and random draws.
+    over. rendered_at: the time that a chat template with a clock writes; default when the study was begun. announce:
+    called before anything is loaded or sent with what a remote labeller will take, about (a `Cost`); what it raises
+    stops all. seed: of intervals, permutations and random draws.
 
     options: those of the findings (`itlens findings` and docs/command-line.md list them), such as method, levels,
     vocabulary, top_k, components or sample; and of `load_model` (device, dtype, backend, tokenizer, trust_remote_code,
@@ -91,11 +94,19 @@ def compare(
     pair = load_pair(base, tuned, adapter=adapter, **checked.load)
     models = {side: pair.side(side) for side in SIDES}
     report = compare_sides(models["base"], models["tuned"])
-    read = None
+    folder, sources = RunFolder(out), {"base": base_from, "tuned": tuned_from}
+    held = folder.held_study()
+    read, said = None, list[str]()
     if any(finding.reads != "weights" for finding in chosen):
-        read = study_prompts(prompts, limit, format, models, max_new_tokens, prepend_bos, responses)
+        earlier = [held, *(RunFolder(source).held_study() for source in sources.values() if source is not None)]
+        read = study_prompts(
+            *(prompts, limit, format, models, max_new_tokens, prepend_bos, responses),
+            held=next((ids for study in earlier if study and (ids := prompt_ids(study))), ()),
+            rendered=rendered_at or next((moment for study in earlier if (moment := rendering_of(study))), None),
+        )
         sides = {f"the {side} model": models[side].tokenizer for side in SIDES}
         report = replace(report, notices=(*report.notices, *control_token_notices(read.given, sides)))
+        chosen, said = _readable(chosen, probes, read, models)
     common = {"seed": seed, **load_settings(dict(checked.load))}
     plans = {finding.name: _plan(checked.of[finding.name], models, read, seed, common) for finding in chosen}
     for finding in chosen:
@@ -104,21 +115,45 @@ def compare(
         if announce is not None and cost is not None:
             announce(cost)
     pair.check_files()
-    records = {finding.name: _record(finding, plans[finding.name]) for finding in chosen}
-    asked = study_record(models, labels, report, records, read, common, adapter)
-    folder = RunFolder(out)
-    with folder.opened(asked, None if read is None else read.prompts, resume=resume) as study:
-        for side, source in (("base", base_from), ("tuned", tuned_from)):
+    asked = study_record(models, labels, report, _records(chosen, plans), read, common, adapter)
+    asked["notices"] += said
+    before = {**asked, "findings": _records(chosen, plans, prompt_ids(held))} if held else None
+    with folder.opened(asked, None if read is None else read.prompts, resume=resume, before=before) as study:
+        units = {finding.name: list(finding.units(plans[finding.name])) for finding in chosen}
+        folder.put_damaged_aside(units)
+        for side, source in sources.items():
             if source is not None:
-                take_side(side, source, folder, study)
+                take_side(side, source, folder, study, units)
         with reporter(progress) as tell:
             failed = Run(pair, folder, study, chosen, plans, read, tell).all_units()
         if failed and not folder.with_results(list(study["findings"])):
             raise failed[0].raised() from failed[0].error
-    with reporter(progress) as tell, tell.busy("writing tables and report"):
-        comparison = compared(folder, study, failed)
-        write_outcome(comparison)
+        study = folder.note(study, folder.told) if folder.told else study
+        with reporter(progress) as tell, tell.busy("writing tables and report"):
+            comparison = compared(folder, study, failed)
+            write_outcome(comparison)
     return comparison
+
+
+def _readable(
+    chosen: Sequence[Finding], probes: str | Sequence[str], read: StudyPrompts, models: Mapping[str, Side]
+) -> tuple[list[Finding], list[str]]:
+    """Return the findings that can read the prompts, and a sentence on those that cannot.
+
+    Raises PromptError where one of these was asked for by its name.
+    """
+    of_pair = [finding.name for finding in chosen if finding.reads == "pair"]
+    try:
+        if of_pair:
+            refuse_unshared(read.prompts, models, read.responses, read.prepend_bos)
+    except PromptError as error:
+        if "all" not in ([probes] if isinstance(probes, str) else probes) or len(of_pair) == len(chosen):
+            raise PromptError(
+                f"{str(error).removesuffix('.')}; or leave out the probes {', '.join(of_pair)}, which show both models "
+                "the same tokens."
+            ) from error
+        return [finding for finding in chosen if finding.reads != "pair"], [f"Left out: {', '.join(of_pair)}. {error}"]
+    return list(chosen), []
 
 
 def _plan(
@@ -136,11 +171,23 @@ def _plan(
     )
 
 
+def _records(chosen: Sequence[Finding], plans: Mapping[str, Plan], ids: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what study.json keeps of the findings. ids: as if there were these prompts only; empty: all."""
+    found, known = {}, {*ids}
+    for finding in chosen:
+        plan = plans[finding.name]
+        prompts = tuple(prompt for prompt in plan.prompts if prompt.id in known) if ids else plan.prompts
+        found[finding.name] = _record(finding, replace(plan, prompts=prompts))
+    return found
+
+
 def _record(finding: Finding, plan: Plan) -> dict[str, dict[str, Any]]:
     records = option_records(finding, plan.options)
     follows = dict(finding.describe(plan))
+    # what the result of one prompt depends on does not count the others
+    of_unit = finding.describe(replace(plan, prompts=plan.prompts[:1])) if finding.by_prompt else follows
     return {
-        "identity": {**records["identity"], **follows},
+        "identity": {**records["identity"], **of_unit},
         "settings": {**records["settings"], **follows},
         "options": records["options"],
     }
@@ -176,12 +223,12 @@ def compare_own_responses(comparison: Comparison, base: Any, tuned: Any, prompts
     if not names:
         return comparison
     options |= {"responses": "own", "base_from": comparison.out, "tuned_from": comparison.out}
-    own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, **options)
-    noted = RunFolder(comparison.out).note(
-        dict(comparison.study), [_note(name, own) for name in names if name in own.verdicts]
-    )
-    again = replace(comparison, study=noted)
-    write_page(again)
+    folder = RunFolder(comparison.out)
+    with folder.locked():
+        own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, **options)
+        noted = folder.note(dict(comparison.study), [_note(name, own) for name in names if name in own.verdicts])
+        again = replace(comparison, study=noted)
+        write_page(again)
     return again
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
+
 from itlens.errors import PromptError
-from itlens.prompts import Prompt, as_prompts, format_prompts, load_prompts
-from itlens.tokenization import encode
+from itlens.prompts import Prompt, as_prompts, load_prompts
+from itlens.prompts.formats import TemplateClock, frame_prompts
+from itlens.results.density import overlaps
+from itlens.tokenization import encode, refuse_beyond
 
 if TYPE_CHECKING:
     from itlens.models.compatibility import Side
@@ -24,7 +29,8 @@ RESPONSES: tuple[Responses, ...] = ("own", "tuned", "base")
 class StudyPrompts:
     """given: the prompts as they were written. prompts: the same in the study's format. tokenizer: the tuned model's.
 
-    format, max_new_tokens, prepend_bos, responses: how every finding that needs prompts reads them.
+    format, max_new_tokens, prepend_bos, responses: how every finding that needs prompts reads them. clock: what the
+    chat template read as the time, for all prompts alike.
     """
 
     given: Sequence[Prompt]
@@ -34,10 +40,26 @@ class StudyPrompts:
     max_new_tokens: int
     prepend_bos: bool | None
     responses: Responses
+    clock: TemplateClock = field(default_factory=TemplateClock)
+
+    @property
+    def rendered(self) -> str:
+        """When the chat template's clock stood, as ISO 8601; "" where the template does not look at it."""
+        return self.clock.moment.isoformat() if self.clock.read else ""
+
+    @property
+    def notices(self) -> list[str]:
+        """What a reader must know of how the prompts were read."""
+        if not self.clock.read:
+            return []
+        return [
+            f"The chat template writes the date or the time: {self.clock.moment:%Y-%m-%d %H:%M} in all prompts, also "
+            "when this study is resumed."
+        ]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How prompts are read, for people and for the identity."""
+        """How prompts are read, for people and as the identity."""
         front = "" if self.prepend_bos is None else self.prepend_bos
         return {
             "format": self.format,
@@ -47,11 +69,15 @@ class StudyPrompts:
         }
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What results depend on: the prompts by their content."""
-        content = json.dumps([asdict(prompt) for prompt in self.prompts], sort_keys=True, default=str)
-        digest = hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()[:16]
-        return {"prompts": f"{len(self.prompts)} (sha256 {digest})", **self.settings}
+    def digests(self) -> list[list[str]]:
+        """What results depend on: each prompt's id and a digest of its content, as the models read it."""
+        return [[prompt.id, prompt_digest(prompt)] for prompt in self.prompts]
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """Return a digest of everything that a prompt holds."""
+    content = json.dumps(asdict(prompt), sort_keys=True, default=str)
+    return hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def study_prompts(
@@ -62,13 +88,24 @@ def study_prompts(
     max_new_tokens: int,
     prepend_bos: bool | None,
     responses: Responses,
+    *,
+    held: Sequence[str] = (),
+    rendered: datetime | None = None,
 ) -> StudyPrompts:
-    """Load the prompts and check them against both models. Raises PromptError."""
-    given = listed_prompts(prompts, limit)
-    tokenizer = models["tuned"].tokenizer
-    framed = format_prompts(given, format, tokenizer)
-    _refuse_long(framed, models, prepend_bos)
-    return StudyPrompts(given, framed, tokenizer, format, max_new_tokens, prepend_bos, responses)
+    """Load the prompts and check them against both models. Raises PromptError.
+
+    held: ids of the prompts that the study has already, which come first, in that order. rendered: the time that a
+    chat template writes; default now.
+    """
+    by_id = {prompt.id: prompt for prompt in listed_prompts(prompts, limit)}
+    given = [by_id[name] for name in dict.fromkeys([*held, *by_id]) if name in by_id]
+    tokenizer, clock = models["tuned"].tokenizer, TemplateClock(rendered)
+    framed = [each.prompt for each in frame_prompts(given, format, tokenizer, clock)]
+    for side, model in models.items():
+        if model.tokenizer is not None:
+            for prompt in framed:
+                _refuse_unreadable(prompt, side, model, prepend_bos)
+    return StudyPrompts(given, framed, tokenizer, format, max_new_tokens, prepend_bos, responses, clock)
 
 
 def listed_prompts(prompts: str | Path | Prompt | Iterable[Prompt], limit: int | None) -> list[Prompt]:
@@ -84,18 +121,39 @@ def listed_prompts(prompts: str | Path | Prompt | Iterable[Prompt], limit: int |
     return as_prompts(list(prompts)[:limit], instruction_required=True)
 
 
-def _refuse_long(prompts: Sequence[Prompt], models: Mapping[str, Side], prepend_bos: bool | None) -> None:
-    """Raise PromptError for a prompt (with its given response) that one of the models cannot read."""
-    for side, model in models.items():
-        context = model.facts.get("context")
-        if model.tokenizer is None or not context:
-            continue
-        for prompt in prompts:
-            encoded = encode(model.tokenizer, prompt.text, prompt.response, prepend_bos=prepend_bos)
-            length = len(encoded.ids) - bool(encoded.response_ids)
-            room = context - (prompt.response is None)  # for the first token of the model's own response
-            if length > room:
-                raise PromptError(
-                    f"Prompt {prompt.id!r} is {length} tokens long; the {side} model reads at most {context}"
-                    f"{'' if length > context else ', so there is no room for a response'}: shorten it or leave it out."
-                )
+def _refuse_unreadable(prompt: Prompt, side: str, model: Side, prepend_bos: bool | None) -> None:
+    """Raise PromptError for a prompt (with its given response) that one of the models cannot read, or whose instruction
+    it reads nothing of."""
+    encoded = encode(model.tokenizer, prompt.text, prompt.response, prepend_bos=prepend_bos)
+    name = f"Prompt {prompt.id!r}"
+    if size := model.facts.get("vocabulary"):
+        refuse_beyond(encoded, model.tokenizer, size, name, f"the {side} model")
+    start, stop = np.array(encoded.prompt_start), np.array(encoded.prompt_stop)
+    if not overlaps(encoded.prompt_text, start, stop, prompt.instruction).any():
+        raise PromptError(
+            f"{name}: no token of the {side} model's tokenizer lies in its instruction "
+            f"{' '.join(prompt.span_text('instruction'))!r}; mark words of the text as its instruction."
+        )
+    context = model.facts.get("context")
+    length = len(encoded.ids) - bool(encoded.response_ids)
+    own = int(prompt.response is None)  # room for the first token of the model's own response
+    if context and length > context - own:
+        raise PromptError(
+            f"{name} is {length} tokens long; the {side} model reads at most {context}"
+            f"{'' if length > context else ', so there is no room for a response'}: shorten it or leave it out."
+        )
+
+
+def refuse_unshared(
+    prompts: Sequence[Prompt], models: Mapping[str, Side], responses: str, prepend_bos: bool | None
+) -> None:
+    """Raise PromptError for a prompt that one of the models cannot read as the other one's tokens."""
+    writer = "tuned" if responses == "own" else responses  # whose tokens both models read
+    other = "base" if writer == "tuned" else "tuned"
+    tokenizer, size = models[writer].tokenizer, models[other].facts.get("vocabulary")
+    if tokenizer is None or not size:
+        return
+    for prompt in prompts:
+        encoded = encode(tokenizer, prompt.text, prompt.response, prepend_bos=prepend_bos)
+        name = f"Prompt {prompt.id!r}, as the {writer} model reads it,"
+        refuse_beyond(encoded, tokenizer, size, name, f"the {other} model")

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from itlens.errors import PromptError, StoreError
-from itlens.files import read_json, write_json
+from itlens.errors import PromptError
+from itlens.files import json_bytes, read_json
 from itlens.findings.base import unit_of_prompt
 from itlens.hooked.response import respond
 from itlens.hooked.tokens import Forced, forced
 from itlens.prompts.formats import EMPTY_FORM
 from itlens.study.folder import RunFolder
+from itlens.study.index import State
 from itlens.study.prompts import StudyPrompts
 from itlens.study.record import Study, response_digest
 from itlens.tokenization import Response
@@ -108,31 +109,25 @@ class StudyResponses:
             prepend_bos=self.prepend_bos,
             name=f"prompt {prompt.id!r}",
         )
-        write_json(self._file(writer, number), {**made.as_json(), "study_digest": self._digest(writer)})
+        file = self._file(writer, number)
+        self._folder.index.write(file, json_bytes(file, made.as_json()), self._digest(writer, number))
         self._known[writer, number] = made
         return made
 
     def _stored(self, writer: str, number: int) -> Response | None:
-        """A response of the folder; None where there is none, or another study's: it is then generated again."""
+        """A response of the folder; None where there is none, a damaged one, or another study's: it is then generated
+        again."""
         if (writer, number) not in self._known:
             file = self._file(writer, number)
-            content = _json_of(file)
-            if not isinstance(content, dict) or content.pop("study_digest", None) != self._digest(writer):
+            self._folder.put_aside(file)
+            if self._folder.index.state(file, self._digest(writer, number)) is not State.GOOD:
                 return None
-            self._known[writer, number] = Response.from_json(content)
+            self._known[writer, number] = Response.from_json(read_json(file))
         return self._known[writer, number]
 
     def _file(self, writer: str, number: int) -> Any:
         return self._folder.responses / writer / f"{unit_of_prompt(number, self._read.prompts[number])}.json"
 
-    def _digest(self, writer: str) -> str:
-        """What a model's response depends on: the model and the prompts, not who reads it."""
-        return response_digest(self._study, writer)
-
-
-def _json_of(file: Any) -> Any:
-    """The content of a response's file; None where there is none or a broken one: it is then generated again."""
-    try:
-        return read_json(file) if file.exists() else None
-    except StoreError:
-        return None
+    def _digest(self, writer: str, number: int) -> str:
+        """What a model's response depends on: the model and the prompt, not who reads it."""
+        return response_digest(self._study, writer, number)

@@ -20,10 +20,11 @@ from itlens.findings.base import SIDES, Finding, Plan
 from itlens.models import ModelPair
 from itlens.progress import Reporter
 from itlens.study.comparison import Failure
-from itlens.study.folder import RunFolder, result_parts
+from itlens.study.folder import RunFolder
 from itlens.study.prompts import StudyPrompts
 from itlens.study.record import Study
 from itlens.study.responses import StudyResponses
+from itlens.study.results import result_parts
 
 
 @dataclass
@@ -103,14 +104,21 @@ class Run:
     ) -> None:
         """Open a finding's source once, and run unit by unit; each is on disk when it counts as done.
 
-        What fails is kept, without what it held in memory.
+        What fails is kept, without what it held in memory. A prompt that the model does not allow is left out, where a
+        unit is a prompt; anything else ends the finding.
         """
         try:
             plan = replace(self.plans[finding.name], side=side, reading=self.responses, find_saved=self._saved)
             source = finding.open(self._source(finding, model), plan)
             for unit in units:
                 own = plan if begin is None else replace(plan, tell=begin(unit))
-                result = finding.run(source, unit, own)
+                try:
+                    result = finding.run(source, unit, own)
+                except ItlensError as error:
+                    if not finding.by_prompt:
+                        raise
+                    self._leave_out(finding, plan.prompts[plan.number_of(unit)].id, error)
+                    continue
                 _refuse_other(result)
                 self.folder.write(self.study, finding.name, side, unit, result)  # type: ignore[arg-type]
                 done()
@@ -118,6 +126,15 @@ class Run:
             trace = traceback.format_exc()
             _let_go(error)
             self.failed.append(Failure(finding.name, "run", error, trace))
+
+    def _leave_out(self, finding: Finding, prompt: str, error: ItlensError) -> None:
+        """Keep why a prompt has no result: one sentence for all prompts of a finding."""
+        _let_go(error)
+        known = next((each for each in self.failed if each.finding == finding.name and each.prompts), None)
+        if known is None:
+            self.failed.append(Failure(finding.name, "run", error, prompts=(prompt,)))
+        elif prompt not in known.prompts:
+            self.failed[self.failed.index(known)] = replace(known, prompts=(*known.prompts, prompt))
 
     def _saved(self, name: str, side: str, unit: str) -> Any:
         return self.folder.read(self.study, name, side, unit) if name in self.study["findings"] else None
@@ -137,7 +154,7 @@ class Run:
         return [unit for unit in units if unit not in done]
 
     def _has_failed(self, finding: Finding) -> bool:
-        return any(each.finding == finding.name for each in self.failed)
+        return any(each.finding == finding.name and not each.prompts for each in self.failed)
 
 
 def _let_go(error: BaseException) -> None:

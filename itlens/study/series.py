@@ -20,9 +20,10 @@ from itlens.report.page_data import Page
 from itlens.results.provenance import short_name
 from itlens.stats.series import ModelSeries, series, series_verdict
 from itlens.study.comparison import Comparison, open_comparison, plan_of
-from itlens.study.folder import RunFolder, SavedResults
+from itlens.study.folder import RunFolder
 from itlens.study.numbers import PromptNumbers, numbers_of
 from itlens.study.request import LOAD, chosen_findings
+from itlens.study.results import SavedResults
 from itlens.study.several import SeveralFolder
 
 
@@ -130,15 +131,14 @@ def compare_series(
     given = listed_prompts(prompts, limit) if any(finding.reads != "weights" for finding in chosen) else []
     folder = SeveralFolder(out, "series")
     inside = [f"{place}-{_readable(label)}" for place, label in enumerate(names[1:], start=2)]
-    folder.open({"labels": names, "folders": inside}, inside)
     first = None
-    for label, model, name in zip(names[1:], listed[1:], inside, strict=True):
-        run = folder.path / name
-        probed = [finding.name for finding in chosen]
-        compare(listed[0], model, given, probed, run, resume, labels=(names[0], label), base_from=first, **options)
-        first = first or run
-    comparison = open_series(folder.path)
-    write_several(folder, comparison)
+    with folder.opened({"labels": names, "folders": inside}, inside):
+        for label, model, name in zip(names[1:], listed[1:], inside, strict=True):
+            run = folder.path / name
+            compare(listed[0], model, given, probes, run, resume, labels=(names[0], label), base_from=first, **options)
+            first = first or run
+        comparison = open_series(folder.path)
+        write_several(folder, comparison)
     return comparison
 
 
@@ -146,10 +146,13 @@ def open_series(path: str | Path) -> SeriesComparison:
     """Read the folder of a series. Raises StoreError where it is none, or a pair of it has nothing finished."""
     folder = SeveralFolder(path, "series")
     asked = folder.read()
-    labels, names = tuple(asked.get("labels", ())), asked.get("folders", ())
-    if len(labels) < 2 or len(names) != len(labels) - 1:
+    named, names = asked.get("labels"), asked.get("folders")
+    if not (isinstance(named, list) and isinstance(names, list) and len(named) == len(names) + 1 > 1) or not all(
+        isinstance(label, str) for label in named
+    ):
         raise StoreError(f"{folder.file} does not name the models of a series; run the same command again.")
-    folders = tuple(folder.path / name for name in names)
+    labels = tuple(named)
+    folders = tuple(folder.run_folder(name) for name in names)
     numbers = PromptNumbers(labels)
     notes: dict[str, list[str]] = {}
     rows = []

@@ -14,7 +14,7 @@ from itlens.report.blocks import Block, Column, Figure, Table, Text, guessed_col
 from itlens.report.page_data import Page, Section
 from itlens.report.render import render_page
 from itlens.study.comparison import Comparison
-from itlens.study.outcome import write_outcome
+from itlens.study.outcome import rewrite_outcome
 from itlens.study.series import SeriesComparison, open_series
 from itlens.study.several import SeveralFolder
 from itlens.study.templates import STATES, TemplateComparison, open_templates
@@ -99,13 +99,14 @@ def write_again(path: str | Path, kind: str) -> TemplateComparison | SeriesCompa
     comparison: TemplateComparison | SeriesComparison
     if kind == "template":
         comparison = open_templates(path)
-        for each in (comparison.off, comparison.on):
-            write_outcome(each)
+        pairs = [comparison.off, comparison.on]
     else:
         comparison = open_series(path)
-        for label in comparison.labels[1:]:
-            write_outcome(comparison.comparison(label))
-    write_several(folder, comparison)
+        pairs = [comparison.comparison(label) for label in comparison.labels[1:]]
+    with folder.locked():
+        for each in pairs:
+            rewrite_outcome(each)
+        write_several(folder, comparison)
     return comparison
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ import pandas as pd
 from itlens.errors import ProbeError, StoreError
 from itlens.findings.base import SIDES
 from itlens.prompts import Prompt
-from itlens.prompts.formats import Framed, frame_prompts
+from itlens.prompts.formats import Framed, TemplateClock, frame_prompts
 from itlens.report.page_data import Page
 from itlens.results.provenance import provenance
+from itlens.stats.groups import groups_of
 from itlens.stats.paired import paired_row
 from itlens.stats.two_by_two import TemplateEffects, template_verdict, two_by_two
 from itlens.study.comparison import Comparison, open_comparison
+from itlens.study.folder import RunFolder
 from itlens.study.numbers import numbers_of
+from itlens.study.record import rendering_of
 from itlens.study.request import LOAD, chosen_findings
 from itlens.study.several import SeveralFolder
 
@@ -94,6 +98,7 @@ def compare_templates(
     *,
     adapter: str | Path | None = None,
     limit: int | None = None,
+    rendered_at: datetime | None = None,
     **options: Any,
 ) -> TemplateComparison:
     """Separate effects of the weights from effects of the chat template (the tuned tokenizer's, for both models).
@@ -107,7 +112,7 @@ def compare_templates(
     """
     from itlens.models import load_pair
     from itlens.study.pair import compare
-    from itlens.study.prompts import listed_prompts
+    from itlens.study.prompts import listed_prompts, refuse_unshared
     from itlens.study.several_outcome import write_several
 
     if "format" in options:
@@ -119,16 +124,26 @@ def compare_templates(
             "Template x weights compares numbers per prompt; add a finding that reads prompts to the probes."
         )
     load = {name: options[name] for name in LOAD if name in options}
-    tokenizer = load_pair(base, tuned, adapter=adapter, **load).side("tuned").tokenizer
+    pair = load_pair(base, tuned, adapter=adapter, **load)
+    models = {side: pair.side(side) for side in SIDES}
+    tokenizer = models["tuned"].tokenizer
     given = listed_prompts(prompts, limit)
-    framed = frame_prompts(given, "chat", tokenizer)
     folder = SeveralFolder(out, "template")
-    folder.open({"frames": {each.prompt.id: [*each.body, each.cut] for each in framed}}, list(STATES))
+    held = RunFolder(folder.path / STATES[-1]).held_study()
+    clock = TemplateClock(rendered_at or rendering_of(held))
+    framed = frame_prompts(given, "chat", tokenizer, clock)
+    framed_prompts = [each.prompt for each in framed]
+    front, responses = options.get("prepend_bos"), options.get("responses", "own")
+    if any(finding.reads == "pair" for finding in chosen):  # before hours are spent without the template
+        refuse_unshared(framed_prompts, models, responses, front)
+    frames = {each.prompt.id: [*each.body, each.cut] for each in framed}
+    options |= {"adapter": adapter, "rendered_at": clock.moment}
     probed = ([finding.name for finding in chosen], reading)
-    for state, names, form in zip(STATES, probed, ("raw", "chat"), strict=True):
-        compare(base, tuned, given, names, folder.path / state, resume, adapter=adapter, format=form, **options)
-    comparison = open_templates(folder.path)
-    write_several(folder, comparison)
+    with folder.opened({"frames": frames}, list(STATES), grows="frames"):
+        for state, names, form in zip(STATES, probed, ("raw", "chat"), strict=True):
+            compare(base, tuned, given, names, folder.path / state, resume, format=form, **options)
+        comparison = open_templates(folder.path)
+        write_several(folder, comparison)
     return comparison
 
 
@@ -136,16 +151,20 @@ def open_templates(path: str | Path) -> TemplateComparison:
     """Read the folder of a comparison without and with the template. Raises StoreError where it is none."""
     folder = SeveralFolder(path, "template")
     frames = folder.read().get("frames")
-    off, on = (open_comparison(folder.path / state) for state in STATES)
+    off, on = (open_comparison(folder.run_folder(state)) for state in STATES)
     return TemplateComparison(folder.path, off, on, _effects(off, on, _framed(on, frames, folder.file)))
 
 
 def _framed(on: Comparison, frames: Any, file: Path) -> list[Framed]:
-    if not isinstance(frames, dict) or any(prompt.id not in frames for prompt in on.prompts):
+    if not isinstance(frames, dict) or not all(_is_frame(frames.get(prompt.id)) for prompt in on.prompts):
         raise StoreError(
             f"{file} does not say where each prompt is in its template; run the same command into a new folder."
         )
     return [Framed(prompt, (frames[prompt.id][0], frames[prompt.id][1]), frames[prompt.id][2]) for prompt in on.prompts]
+
+
+def _is_frame(frame: Any) -> bool:
+    return isinstance(frame, list) and len(frame) == 3 and all(type(place) is int for place in frame)
 
 
 def _effects(off: Comparison, on: Comparison, framed: list[Framed]) -> TemplateEffects:
@@ -206,9 +225,7 @@ def _share_table(cells: Mapping[Cell, pd.DataFrame], name: str, **options: Any) 
     base, tuned = cells["base", "on"], cells["tuned", "on"]
     both = pd.DataFrame({"group": base["group"], "base": base[name], "tuned": tuned[name]})
     both = both.dropna(subset=["base", "tuned"])
-    parts = {"all": both} | {
-        str(group): both[both["group"] == group] for group in dict.fromkeys(both["group"]) if group
-    }
+    parts = {group: both[members] for group, members in groups_of(both["group"].fillna("")).items()}
     rows = [{"group": group, **paired_row(part["base"], part["tuned"], **options)} for group, part in parts.items()]
     return pd.DataFrame(rows)
 

@@ -32,6 +32,7 @@ from tests.study.studies import (
     copied,
     same_results,
     same_table,
+    same_tables,
     six_prompts,
     small,
     unit_files,
@@ -73,7 +74,10 @@ def test_missing_and_broken_results_are_computed_again(
     found = again(pair_folders, folder)
     assert counted.loaded == ["tuned"]
     assert counted.units == [("attribution", "tuned", f"000{n}-p{n}") for n in (2, 3, 4, 5)]
-    same_results(found, finished)
+    aside = [f"attribution/tuned/000{n}-p{n}.nc was damaged" for n in (3, 4, 5)]
+    assert [note.split(":")[0] for note in found.notes if "damaged" in note] == aside
+    assert (results / "0003-p3.nc.damaged").read_bytes() == whole[: len(whole) // 2]
+    same_tables(found, finished)
 
 
 def test_results_of_other_words_and_half_a_layer_are_computed_again(
@@ -88,7 +92,7 @@ def test_results_of_other_words_and_half_a_layer_are_computed_again(
     save(labels, tuned / "value-01" / "labels.parquet")
     found = again(pair_folders, folder, "mlp")
     assert counted.units == [("mlp", "base", "value-00"), ("mlp", "tuned", "value-01")]
-    same_results(found, runs["mlp"])
+    same_tables(found, runs["mlp"])
 
 
 def test_another_scoring_keeps_the_attributions(
@@ -229,12 +233,12 @@ print([name for name in ("torch", "transformers", "transformer_lens") if name in
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"prompts": six_prompts()[:5]}, "prompts: '6 (sha256"),
-        ({"prompts": [*six_prompts()[:5], six_prompts()[0].replace(id="p6")]}, "prompts: '6 (sha256"),
-        ({"prompts": [p.replace(response=" Yes.") for p in six_prompts()]}, "prompts"),
+        ({"prompts": six_prompts()[:5]}, "prompts that are only there: 'p6'"),
+        ({"prompts": [*six_prompts()[:5], six_prompts()[0].replace(id="p6")]}, "prompts that changed: 'p6'"),
+        ({"prompts": [p.replace(response=" Yes.") for p in six_prompts()]}, "'p1', 'p2', 'p3' and 3 more"),
         ({"max_new_tokens": 5}, "max_new_tokens: 4 there, 5 here"),
         ({"dtype": "float64"}, "dtype: 'float32' there, 'float64' here"),
-        ({"format": "Task: {prompt}"}, "prompts"),
+        ({"format": "Task: {prompt}"}, "format: 'raw' there, 'Task: {prompt}' here"),
         ({"prepend_bos": False}, "prepend_bos"),
         ({"backend": "bridge"}, "backend"),
         ({"responses": "tuned"}, "responses: 'own' there, 'tuned' here"),
@@ -390,12 +394,12 @@ def test_a_finding_that_was_stopped_is_not_in_the_answer(
 def test_a_result_is_read_once_until_its_file_changes(
     finished: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from itlens.study import folder as folder_module
+    from itlens.study import results as results_module
 
     out = copied(finished, tmp_path / "run")
-    folder, paths, load_file = RunFolder(out), list[Path](), folder_module.load
+    folder, paths, load_file = RunFolder(out), list[Path](), results_module.load
     study = folder.read_study()
-    monkeypatch.setattr(folder_module, "load", lambda path: paths.append(path) or load_file(path))
+    monkeypatch.setattr(results_module, "load", lambda path: paths.append(path) or load_file(path))
     where = ("attribution", "base", "0001-p1")
     first = folder.read(study, *where)
     assert isinstance(first, xr.Dataset)

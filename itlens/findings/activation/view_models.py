@@ -14,6 +14,7 @@ from itlens.findings.activation.view_grid import CellGrid, chosen_statistic, gri
 from itlens.report import text, theme
 from itlens.report.head_grid import MOST_ACROSS, chosen_label, head_map, layer_height, layer_lines, panels, ticks
 from itlens.report.numbers import interval, number, whole
+from itlens.stats.groups import groups_of
 
 
 def one_model(
@@ -48,11 +49,10 @@ def one_model(
 
 def _prompts_of(ds: xr.Dataset, group: str, call: str) -> np.ndarray:
     """Return which prompts belong to a group: "all", or one of those that prompts name."""
-    named = ds["group"].values.astype(str)
-    known = ["all", *(name for name in dict.fromkeys(named.tolist()) if name)]
+    known = groups_of(ds["group"].values)
     if group not in known:
         raise ResultError(f"{call} got group={group!r}; there are {', '.join(known)}.")
-    return np.ones(named.size, dtype=bool) if group == "all" else named == group
+    return known[group]
 
 
 def _add_map(fig: go.Figure, grid: CellGrid) -> None:

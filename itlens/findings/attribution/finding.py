@@ -68,6 +68,7 @@ class Attribution(Finding):
     order = 10
     shortcut_names = ("diff", "base", "tuned")
     unit = "prompts"
+    by_prompt = True
     Options = AttributionOptions
 
     def units(self, plan: Plan) -> Sequence[str]:

@@ -76,6 +76,7 @@ class Faithfulness(Finding):
     order = 60
     shortcut_names = ("faithfulness",)
     unit = "prompts"
+    by_prompt = True
     uses = ("attribution",)
     Options = FaithfulnessOptions
 

@@ -237,6 +237,8 @@ def group_layers(
         return {"all": probed, **layer_groups(probed, depth)}
     if not isinstance(groups, Mapping) or not groups:
         raise ResultError(f"groups={groups!r}: expected names with their layers, such as {{'layers 0-7': range(8)}}.")
+    if "all" in groups:
+        raise ResultError('groups: "all" is the row of all layers; give that group another name.')
     named = {str(name): np.intersect1d(probed, list(inside)) for name, inside in groups.items()}
     if empty := [name for name, inside in named.items() if not inside.size]:
         raise ResultError(

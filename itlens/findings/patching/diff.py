@@ -14,6 +14,7 @@ from itlens.errors import ResultError
 from itlens.findings.base import Headline, Verdict
 from itlens.findings.patching.diff_recovery import gap_of, paired_tests, recovered
 from itlens.results.provenance import provenance
+from itlens.stats.groups import groups_of
 from itlens.stats.paired import p_text, too_few
 
 _NAMES = ("recovered", "recovered_low", "recovered_high", "t", "p", "p_bh")
@@ -39,9 +40,7 @@ def patch_groups(patched: xr.Dataset, *, seed: int = 0, minimum: int = 5) -> xr.
     if not isinstance(patched, xr.Dataset) or patched.attrs.get("probe") != "patch" or "effect" not in patched:
         raise ResultError("patch_groups takes a Dataset of itlens.patch with exact effects; got something else.")
     of_prompt = patched["group"].values
-    groups = {"all": np.ones(of_prompt.size, dtype=bool)} | {
-        str(name): of_prompt == name for name in dict.fromkeys(of_prompt.tolist()) if name
-    }
+    groups = groups_of(of_prompt)
     results = [_group(patched.isel(prompt=np.flatnonzero(chosen)), seed, minimum) for chosen in groups.values()]
     same = {name: patched.attrs[name] for name in _SAME if name in patched.attrs}
     joined: xr.Dataset = xr.concat(
