@@ -55,7 +55,15 @@ class Choices(NamedTuple):
         return list(self.detectors)
 
     @classmethod
-    def of(cls, probes: Any, plants: Any, strengths: Any, *, thorough: bool, **numbers: Any) -> Choices:
+    def of(
+        cls,
+        probes: str | Sequence[str],
+        plants: str | Sequence[str],
+        strengths: float | Sequence[float] | None,
+        *,
+        thorough: bool,
+        **numbers: float | None,
+    ) -> Choices:
         """Return checked settings. Raises ProbeError."""
         usual = _THOROUGH if thorough else _USUAL
         chosen: dict[str, Any] = {name: usual.get(name) if value is None else value for name, value in numbers.items()}
@@ -73,7 +81,7 @@ class Choices(NamedTuple):
         return cls(detectors=detectors, plants=plants, strengths=_strengths(strengths), **chosen)
 
 
-def _names(what: str, chosen: Any, known: Iterable[str]) -> list[str]:
+def _names(what: str, chosen: str | Sequence[str], known: Iterable[str]) -> list[str]:
     listed = list(known)
     if isinstance(chosen, str):
         chosen = listed if chosen == "all" else [name.strip() for name in chosen.split(",")]
@@ -98,7 +106,7 @@ def _refuse_unseen(
         )
 
 
-def _strengths(chosen: Any) -> list[float]:
+def _strengths(chosen: float | Sequence[float] | None) -> list[float]:
     values = STRENGTHS if chosen is None else chosen
     values = list(values) if isinstance(values, Iterable) else [values]
     wrong = [value for value in values if not _is_strength(value)]
@@ -108,20 +116,20 @@ def _strengths(chosen: Any) -> list[float]:
     return sorted({float(value) for value in values})
 
 
-def _is_strength(value: Any) -> bool:
+def _is_strength(value: float) -> bool:
     try:
         return not isinstance(value, (bool, str)) and 0 < float(value) < math.inf
     except (TypeError, ValueError):
         return False
 
 
-def _whole(name: str, value: Any, least: int, reason: str = "") -> int:
+def _whole(name: str, value: object, least: int, reason: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ProbeError(f"{name}={value!r}; expected a whole number of at least {least}{reason}.")
     return value
 
 
-def _number(name: str, value: Any, highest: float) -> float:
+def _number(name: str, value: object, highest: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= highest:
         raise ProbeError(f"{name}={value!r}; expected a number above 0 and at most {highest:g}.")
     return float(value)

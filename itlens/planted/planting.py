@@ -107,7 +107,7 @@ def _prompts(prompts: _SelftestPrompts, default: str) -> list[Prompt]:
     return checked
 
 
-def _attrs(model: HookedModel, setup: PlantingSetup, choices: Choices) -> dict[str, Any]:
+def _attrs(model: HookedModel, setup: PlantingSetup, choices: Choices) -> dict[str, object]:
     source = source_of(model)
     return provenance(
         "selftest", model=source.name, revision=source.revision, adapter=source.adapter, backend=source.backend,

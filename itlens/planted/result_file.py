@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -59,7 +58,7 @@ def read_selftest(path: str | Path) -> xr.Dataset:
         raise StoreError(f"{path} is no result of a selftest ({error}).") from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return lists, dictionaries, texts and numbers: JSON has no NaN."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
@@ -70,7 +69,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _array(data: Any, dtype: str) -> np.ndarray:
+def _array(data: object, dtype: str) -> np.ndarray:
     values = np.array(data, dtype=object)
     if dtype.startswith("float"):
         numbers = [math.nan if value is None else float(value) for value in values.ravel()]

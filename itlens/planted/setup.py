@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +102,7 @@ def _mean_posts(model: HookedModel, read: list[Forced], layers: list[int]) -> di
     device = next(model.parameters()).device
 
     def adder(layer: int) -> Callable[..., None]:
-        def add(value: torch.Tensor, hook: Any) -> None:  # a bridge's hook has a class of its own
+        def add(value: torch.Tensor, hook: object) -> None:  # a bridge's hook has a class of its own
             sums[layer] = sums[layer] + value[0].float().sum(dim=0)
 
         return add

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from itlens.errors import ResultError
@@ -72,7 +72,7 @@ class Section:
     blocks: Sequence[Block] = ()
     notes: Sequence[str] = ()
     terms: Mapping[str, str] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Page:
     rows: Sequence[Row] = ()
     sections: Sequence[Section] = ()
     notes: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, object] = field(default_factory=dict)
     created: str = ""
     links: Sequence[tuple[str, str]] = ()
     base: str = ""

@@ -8,8 +8,6 @@ travels inside each figure: no global template is set.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -42,9 +40,9 @@ _AXIS = {
 }
 
 
-def figure(title: str, *, subtitle: str = "", height: int = 420, **layout: Any) -> go.Figure:
+def figure(title: str, *, subtitle: str = "", height: int = 420, **layout: object) -> go.Figure:
     """An empty figure in the style of itlens; `title` and `subtitle` are plotly mark-up (escape before)."""
-    heading: dict[str, Any] = {"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 17}}
+    heading: dict[str, object] = {"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 17}}
     if subtitle:
         heading["subtitle"] = {"text": subtitle, "font": {"size": 12.5}}
     return go.Figure(layout={"template": _template(), "title": heading, "height": height, **layout})

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from itlens.report.blocks import Card, Column
+from itlens.report.blocks import Card, Column, Row
 from itlens.report.head_grid import LEVEL, floats, head_name
 from itlens.report.numbers import NOTHING, interval, number, whole
 
@@ -19,11 +16,11 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def _differing(row: Mapping[str, Any]) -> str:
+def _differing(row: Row) -> str:
     return f"{whole(row['significant'])} of {whole(row['cells'])}"
 
 
-def _named_head(row: Mapping[str, Any]) -> str:
+def _named_head(row: Row) -> str:
     return head_name(int(row["layer"]), int(row["head"]))
 
 

@@ -8,7 +8,7 @@ d_z and a paired t-test (`paired_cells`). 3. Correct the p-values of one statist
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
@@ -58,15 +58,16 @@ def compare_activations(
     ds: xr.Dataset = xr.concat(tested, dim="group", coords="minimal", compat="override")
     same = left["tokens_digest"].values == right["tokens_digest"].values
     attrs = _attrs(base, tuned, prompt_count=left.sizes["prompt"], same_tokens=int(same.sum()))
-    ds = ds.assign_coords(
-        measure=np.array(MEASURES, dtype=np.str_),
-        same_tokens=("group", np.array([int(same[chosen].sum()) for chosen in groups.values()])),
+    coords = {
+        "measure": np.array(MEASURES, dtype=np.str_),
+        "same_tokens": ("group", np.array([int(same[chosen].sum()) for chosen in groups.values()])),
         **group_coordinates(groups, minimum),
-    ).assign_attrs(attrs | {"seed": seed, "resamples": resamples, "minimum": minimum})
+    }
+    ds = ds.assign_coords(coords).assign_attrs(attrs | {"seed": seed, "resamples": resamples, "minimum": minimum})
     return ds
 
 
-def _aligned(base: Any, tuned: Any) -> tuple[xr.Dataset, xr.Dataset]:
+def _aligned(base: xr.Dataset, tuned: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
     """Return both sides with the prompts in the base's order."""
     for name, ds in (("base", base), ("tuned", tuned)):
         if not isinstance(ds, xr.Dataset) or ds.attrs.get("probe") != "activations":
@@ -111,24 +112,25 @@ def _left_out(ds: xr.Dataset) -> list[str]:
     return [prompt for prompt in str(ds.attrs.get("left_out", "")).split(", ") if prompt]
 
 
-def _labels(ds: xr.Dataset, dim: Any) -> list[Any]:
+def _labels(ds: xr.Dataset, dim: Hashable) -> list[object]:
     return ds[dim].values.tolist() if dim in ds.dims else []
 
 
-def _group(left: xr.Dataset, right: xr.Dataset, chosen: np.ndarray, **options: Any) -> xr.Dataset:
+def _group(left: xr.Dataset, right: xr.Dataset, chosen: np.ndarray, **options: int) -> xr.Dataset:
     return xr.Dataset({name: _statistic(left[name][chosen], right[name][chosen], **options) for name in left.data_vars})
 
 
-def _statistic(left: xr.DataArray, right: xr.DataArray, **options: Any) -> xr.DataArray:
+def _statistic(left: xr.DataArray, right: xr.DataArray, **options: int) -> xr.DataArray:
     """Return one statistic's measures on (measure, ...) over these prompts."""
     left, right = left.transpose("prompt", ...), right.transpose("prompt", ...)
     shape, dims = left.shape[1:], left.dims[1:]
-    measures = paired_cells(*(side.values.reshape(len(side), -1) for side in (left, right)), **options)
+    base, tuned = (side.values.reshape(len(side), -1) for side in (left, right))
+    measures = paired_cells(base, tuned, **options)
     measures["p_bh"] = _corrected(measures["p_paired"].reshape(shape), dims).ravel()
     return stacked_like(left, "measure", MEASURES, [measures[name] for name in MEASURES])
 
 
-def _corrected(p: np.ndarray, dims: tuple[Any, ...]) -> np.ndarray:
+def _corrected(p: np.ndarray, dims: tuple[Hashable, ...]) -> np.ndarray:
     """Correct within each family of cells (Benjamini-Hochberg)."""
     axes = [place for place, name in enumerate(dims) if name in _FAMILIES]
     in_front = np.moveaxis(p, axes, range(len(axes)))
@@ -137,7 +139,7 @@ def _corrected(p: np.ndarray, dims: tuple[Any, ...]) -> np.ndarray:
     return np.moveaxis(corrected, range(len(axes)), axes)
 
 
-def _attrs(base: xr.Dataset, tuned: xr.Dataset, **more: Any) -> dict[str, Any]:
+def _attrs(base: xr.Dataset, tuned: xr.Dataset, **more: object) -> dict[str, object]:
     sides = {
         f"{name}_{key}": ds.attrs.get(key, "")
         for key in ("model", "revision", "adapter", "dtype")

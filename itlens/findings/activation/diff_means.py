@@ -6,7 +6,6 @@ The difference between two of them is `itlens.diff.activations`; a trend along a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -46,13 +45,13 @@ def activation_means(
     same = {name: models[0].attrs.get(name, "") for name in _SAME}
     ds: xr.Dataset = (
         xr.concat(means, dim="model")
-        .assign_coords(model=labels, **group_coordinates(groups, minimum))
+        .assign_coords({"model": labels} | group_coordinates(groups, minimum))
         .assign_attrs(provenance("diff.activation_means", **same, **options))
     )
     return ds
 
 
-def _aligned(labels: Sequence[str], results: Sequence[Any]) -> list[xr.Dataset]:
+def _aligned(labels: Sequence[str], results: Sequence[xr.Dataset]) -> list[xr.Dataset]:
     """Return all with the prompts in the first one's order."""
     for label, ds in zip(labels, results, strict=True):
         if not isinstance(ds, xr.Dataset) or ds.attrs.get("probe") != "activations":
@@ -95,12 +94,12 @@ def means_over_prompts(values: xr.DataArray, *, seed: int, resamples: int, minim
 def stacked_like(values: xr.DataArray, axis: str, labels: Sequence[str], rows: Sequence[np.ndarray]) -> xr.DataArray:
     """Return rows of cells on (axis, ...), with the axes, coordinates and attrs of `values` but for prompts."""
     shape, dims = values.shape[1:], values.dims[1:]
-    coords: dict[Any, Any] = {name: values[name] for name in dims if name in values.coords}
+    coords = {name: values[name] for name in dims if name in values.coords}
     stacked = np.stack(rows).reshape(len(labels), *shape)
     return xr.DataArray(stacked, dims=(axis, *dims), coords=coords | {axis: list(labels)}, attrs=values.attrs)
 
 
-def group_coordinates(groups: Mapping[str, np.ndarray], minimum: int) -> dict[str, Any]:
+def group_coordinates(groups: Mapping[str, np.ndarray], minimum: int) -> dict[str, object]:
     """Return coordinates on (group): its name, how many prompts it has, and why there is no test or interval."""
     counts = [int(chosen.sum()) for chosen in groups.values()]
     return {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -36,7 +35,7 @@ def activations_figure(
     statistic: str | None = None,
     token_class: str = "instruction",
     group: str = "all",
-    at: Mapping[str, Any] | None = None,
+    at: Mapping[str, Hashable] | None = None,
 ) -> go.Figure:
     """Draw one activation statistic: what changed, and where; or what one model or several look like.
 
@@ -67,7 +66,7 @@ def activations_figure(
 
 
 def _difference(
-    ds: xr.Dataset, statistic: str | None, token_class: str, group: str, at: Mapping[str, Any] | None, call: str
+    ds: xr.Dataset, statistic: str | None, token_class: str, group: str, at: Mapping[str, Hashable] | None, call: str
 ) -> go.Figure:
     values = chosen_statistic(ds, statistic, call)
     chosen = ds.sel(group=chosen_label(ds, "group", group, call))
@@ -131,7 +130,7 @@ def _add_difference(fig: go.Figure, grid: CellGrid) -> None:
         fig.add_trace(trace, row=1, col=2)
     if (p < LEVEL).any():
         marker = {"symbol": "star", "size": 12, "color": theme.TEXT}
-        stars: dict[str, Any] = {"x": middle[p < LEVEL], "y": places[p < LEVEL], "marker": marker, "hoverinfo": "skip"}
+        stars = {"x": middle[p < LEVEL], "y": places[p < LEVEL], "marker": marker, "hoverinfo": "skip"}
         fig.add_scatter(**stars, mode="markers", name=f"p BH < {LEVEL:g}", row=1, col=2)
     fig.add_vline(x=0, line={"color": theme.NEUTRAL, "width": 1.2, "dash": "dot"}, row=1, col=2)
     fig.update_xaxes(title={"text": "tuned − base"}, row=1, col=2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -31,12 +30,12 @@ class CellGrid:
     columns: str
 
     @property
-    def row_labels(self) -> list[Any]:
+    def row_labels(self) -> list[Hashable]:
         """Labels down the figure."""
         return _labels(self.values, self.rows) if self.rows else [_WHOLE]
 
     @property
-    def column_labels(self) -> list[Any]:
+    def column_labels(self) -> list[Hashable]:
         """Labels across the figure; none without columns."""
         return _labels(self.values, self.columns) if self.columns else []
 
@@ -77,7 +76,7 @@ def grid_of(
     *,
     inner: tuple[str, ...],
     token_class: str,
-    at: Mapping[str, Any] | None,
+    at: Mapping[str, Hashable] | None,
     call: str,
 ) -> CellGrid:
     """Return the grid of one statistic, whose `inner` axes (measures, models) stay in front.
@@ -125,5 +124,5 @@ def chosen_statistic(ds: xr.Dataset, statistic: str | None, call: str) -> xr.Dat
     return ds[statistic]
 
 
-def _labels(values: xr.DataArray, axis: str) -> list[Any]:
+def _labels(values: xr.DataArray, axis: str) -> list[Hashable]:
     return list(values[axis].values.tolist()) if axis in values.coords else list(range(values.sizes[axis]))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,7 +16,7 @@ from itlens.report.numbers import interval, number, whole
 
 
 def one_model(
-    ds: xr.Dataset, statistic: str | None, token_class: str, group: str, at: Mapping[str, Any] | None, call: str
+    ds: xr.Dataset, statistic: str | None, token_class: str, group: str, at: Mapping[str, Hashable] | None, call: str
 ) -> go.Figure:
     """Draw one model's means over prompts, of `itlens.activations`: a map with means over heads, or a line."""
     values = chosen_statistic(ds, statistic, call)
@@ -67,7 +66,7 @@ def _add_map(fig: go.Figure, grid: CellGrid) -> None:
 
 
 def model_lines(
-    ds: xr.Dataset, statistic: str | None, token_class: str, group: str, at: Mapping[str, Any] | None, call: str
+    ds: xr.Dataset, statistic: str | None, token_class: str, group: str, at: Mapping[str, Hashable] | None, call: str
 ) -> go.Figure:
     """Draw a line per model down the layers, of `itlens.diff.activation_means`, with 95 % intervals over prompts.
 

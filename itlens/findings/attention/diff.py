@@ -9,7 +9,6 @@ the heads. 5. Per group of layers: the paper's table, with its test and our null
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,7 +138,7 @@ def _head_tests(
     }
 
 
-def _attrs(base: pd.DataFrame, tuned: pd.DataFrame, lookup: VerbLookup, **options: Any) -> dict[str, Any]:
+def _attrs(base: pd.DataFrame, tuned: pd.DataFrame, lookup: VerbLookup, **options: object) -> dict[str, object]:
     sides = {
         f"{name}_{key}": table.attrs.get(key, "")
         for key in ("model", "revision", "dtype")

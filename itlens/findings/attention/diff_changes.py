@@ -6,7 +6,6 @@ A pair is an ordered (query, key), counted once over all dimensions of its head.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,10 +38,12 @@ def pair_changes(
     tables = read_pair_tables(base, tuned)
     rows, cells = _chosen(layers, tables.layers, "layer"), _chosen(heads, tables.heads, "head")
     changes = [_head_changes(tables, layer, head) for layer in rows for head in cells]
-    columns: dict[str, Any] = {name: np.concatenate([change[name] for change in changes]) for name in changes[0]}
-    for name, words in (("change", CHANGES), ("query", tables.words), ("key", tables.words)):
-        columns[name] = pd.Categorical.from_codes(columns[name], pd.Index(list(words), dtype=object))
-    table = pd.DataFrame(columns)
+    columns = {name: np.concatenate([change[name] for change in changes]) for name in changes[0]}
+    named = {
+        name: pd.Categorical.from_codes(columns[name], pd.Index(list(words), dtype=object))
+        for name, words in (("change", CHANGES), ("query", tables.words), ("key", tables.words))
+    }
+    table = pd.DataFrame({**columns, **named})
     names = {f"{name}_model": side.attrs.get("model", "") for name, side in (("base", base), ("tuned", tuned))}
     table.attrs = provenance("diff.pair_changes", **names, vocabulary=base.attrs["vocabulary"])
     return table

@@ -8,8 +8,6 @@ base and tuned swapped in random heads; `p_null` is the larger p of the two.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -63,10 +61,10 @@ def group_tables(
 
 def _group_row(
     signs: np.ndarray, share: np.ndarray, instruction: np.ndarray, strata: np.ndarray, *, draws: int, seed: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     known = np.isfinite(share)
     chosen, others = share[known & instruction], share[known & ~instruction]
-    row: dict[str, Any] = {
+    row: dict[str, object] = {
         "changed_heads": int(signs.any(axis=1).sum()),
         "instruction_verbs": chosen.size,
         "general_verbs": others.size,

@@ -176,7 +176,7 @@ def join_pair_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return joined
 
 
-def _joined(columns: list[pd.Series]) -> Any:
+def _joined(columns: list[pd.Series]) -> pd.Categorical | pd.Series:
     """One column of several; words stay categorical even where a file lists other words than the next one."""
     if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
         # a layer without a pair comes back without words, of another type than words have

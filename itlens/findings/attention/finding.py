@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from itlens.vocabulary import Vocabulary, WordVectors
 
 if TYPE_CHECKING:
     from itlens.findings.attention.probe import LayerSearch
+    from itlens.findings.detector import Detector
     from itlens.weights import Weights
 
 _PANELS = 5  # of the moved heads, with their pairs
@@ -95,7 +96,7 @@ class AttentionFinding(Finding):
         result = source.layer(int(unit.removeprefix("layer-")))
         return {"pairs": result.pairs, "energy": result.energy}
 
-    def compare(self, saved: Saved, plan: Plan) -> Mapping[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Compare the layers that both models have finished.
 
         word_pairs, pair_changes, verbs, moved_heads: of `itlens.diff`. _pairs: all pairs of a model, read on access.
@@ -149,13 +150,13 @@ class AttentionFinding(Finding):
         """word_pair_overlap: mean over heads of the overlap of both models' pairs."""
         return {"word_pair_overlap": float(tables["word_pairs"]["overlap"].mean())}
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Word pairs of each head."""
         from itlens.findings.attention.detectors import WordPairs
 
         return (WordPairs,)
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """words, pairs (of "base" and "tuned"), verb_shares, changes, moved."""
         return {
             "words": tables["word_pairs"],

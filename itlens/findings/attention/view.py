@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,7 +96,7 @@ def require_diff(ds: xr.Dataset, call: str, names: tuple[str, ...], dims: tuple[
     )
 
 
-def _drawn(ds: xr.Dataset, value: str) -> dict[str, Any]:
+def _drawn(ds: xr.Dataset, value: str) -> dict[str, object]:
     quantity, z = _QUANTITIES[value], _values(ds, value)
     low, high = _limits(ds, quantity, z)
     bar = {"title": {"text": quantity.words, "side": "right"}, "thickness": 12, "outlinewidth": 0}
@@ -124,7 +123,7 @@ def _add_buttons(fig: go.Figure, ds: xr.Dataset, value: str) -> None:
     buttons = []
     for name, quantity in _QUANTITIES.items():
         drawn = _drawn(ds, name)
-        cells = [[None if np.isnan(x) else x for x in row] for row in drawn["z"].tolist()]
+        cells = [[None if np.isnan(x) else x for x in row] for row in _values(ds, name).tolist()]
         change = {
             "z": [cells], "zmin": drawn["zmin"], "zmax": drawn["zmax"], "colorscale": [drawn["colorscale"]],
             "colorbar.title.text": quantity.words, "colorbar.tickformat": quantity.ticks,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,6 +10,7 @@ import xarray as xr
 from itlens.errors import ResultError
 from itlens.findings.attention.view import require_diff
 from itlens.report import text, theme
+from itlens.report.blocks import Row
 from itlens.report.numbers import is_number, p_value, percent, whole
 
 _NEEDED = (
@@ -59,7 +58,7 @@ def verbs(ds: xr.Dataset, *, group: str = "all", top: int | None = None) -> go.F
     return fig
 
 
-def _group(ds: xr.Dataset, group: str) -> dict[str, Any]:
+def _group(ds: xr.Dataset, group: str) -> Row:
     names = [str(name) for name in ds["group"].values]
     if group not in names:
         raise ResultError(f"views.verbs got group={group!r}: the groups of this result are {', '.join(names)}.")
@@ -81,7 +80,7 @@ def _rows(ds: xr.Dataset, group: str, top: int | None) -> pd.DataFrame:
     return rows.sort_values(["share", "changed"], ascending=False, kind="stable").reset_index(drop=True)
 
 
-def _means(row: dict[str, Any]) -> dict[str, tuple[float, float, str]]:
+def _means(row: Row) -> dict[str, tuple[float, float, str]]:
     means = {}
     for kind, color in (("instruction", theme.TUNED), ("general", theme.NEUTRAL)):
         if is_number(row[f"{kind}_share"]):
@@ -127,7 +126,7 @@ def _counts(rows: pd.DataFrame, first: int) -> go.Scatter:
     )  # fmt: skip
 
 
-def _add_null(fig: go.Figure, row: dict[str, Any]) -> None:
+def _add_null(fig: go.Figure, row: Row) -> None:
     if all(is_number(row[name]) for name in ("general_share", "null_low", "null_high")):
         low, high = (100 * (row["general_share"] + row[name]) for name in ("null_low", "null_high"))
         fig.add_scatter(
@@ -137,7 +136,7 @@ def _add_null(fig: go.Figure, row: dict[str, Any]) -> None:
         fig.add_vrect(x0=low, x1=high, fillcolor=_BAND, line_width=0, layer="below", name="null")
 
 
-def _test(row: dict[str, Any]) -> str:
+def _test(row: Row) -> str:
     if is_number(row["p_null"]):
         p = p_value(row["p_null"])
         return f"permutation p {p}" if p.startswith("<") else f"permutation p = {p}"

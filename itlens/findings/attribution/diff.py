@@ -11,7 +11,7 @@ compare those with the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,7 @@ def attributions(
     Raises ResultError when the two sides or the prompts do not match; the message lists the ids.
     """
     aligned = align(base, tuned, prompts, levels)
-    options: dict[str, Any] = {"seed": seed, "resamples": resamples, "minimum": minimum}
+    options = {"seed": seed, "resamples": resamples, "minimum": minimum}
     table = _prompt_table(aligned, threshold, p)
     regression = length_regression(
         *(table[name].to_numpy(float) for name in ("difference", "base_targets", "tuned_targets")), minimum=minimum
@@ -96,7 +96,7 @@ def attributions(
         ),
         ratings=_rating_table(aligned, table, minimum),
     )
-    attrs: dict[Any, Any] = provenance(
+    attrs = provenance(
         "diff.attributions", base_model=_models(aligned.base), tuned_model=_models(aligned.tuned), levels=levels,
         threshold=threshold, power=p, prompt_count=len(aligned.ids), **options,
     )  # fmt: skip
@@ -170,7 +170,7 @@ def _rating_table(aligned: Aligned, table: pd.DataFrame, minimum: int) -> pd.Dat
     return pd.DataFrame(rows) if rows else None
 
 
-def _rating_row(followed: np.ndarray, unfollowed: np.ndarray, minimum: int) -> dict[str, Any]:
+def _rating_row(followed: np.ndarray, unfollowed: np.ndarray, minimum: int) -> dict[str, object]:
     note = too_few(min(followed.size, unfollowed.size), minimum)
     t, p = (np.nan, np.nan) if note else welch(followed, unfollowed, alternative="greater")
     rated = {"followed": followed, "unfollowed": unfollowed}

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ def template_effects(
     refuse_other_cells(cells)
     originals, frames = list(prompts), list(framed)
     _refuse_unframed(originals, frames)
-    options: dict[str, Any] = {"seed": seed, "resamples": resamples, "minimum": minimum}
+    options = {"seed": seed, "resamples": resamples, "minimum": minimum}
     scored = {
         cell: prompt_scores(
             results, originals, frames if cell[1] == "on" else None, levels=levels, threshold=threshold, p=p
@@ -72,7 +72,7 @@ def template_effects(
     )
     effects.insert(0, "statistic", effects.pop("statistic"))
     made = TemplateEffects(effects, _share_table(scored["base", "on"], scored["tuned", "on"], **options), _long(scored))
-    attrs: dict[Any, Any] = provenance(
+    attrs = provenance(
         "diff.template_effects", **_models(cells), levels=levels, threshold=threshold, power=p, **options
     )
     for table in made:
@@ -88,10 +88,10 @@ def _refuse_unframed(prompts: list[Prompt], framed: list[Framed]) -> None:
         )
 
 
-def _share_table(base: pd.DataFrame, tuned: pd.DataFrame, **options: Any) -> pd.DataFrame:
+def _share_table(base: pd.DataFrame, tuned: pd.DataFrame, *, seed: int, resamples: int, minimum: int) -> pd.DataFrame:
     """Compare base with tuned, the template on; prompts of which one model has no importance at all are left out."""
     both = pd.DataFrame({"group": base["group"], "base": base["template_share"], "tuned": tuned["template_share"]})
-    return paired(both, **options).drop(columns="p_holm")
+    return paired(both, seed=seed, resamples=resamples, minimum=minimum).drop(columns="p_holm")
 
 
 def _long(scored: Mapping[Cell, pd.DataFrame]) -> pd.DataFrame:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +19,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from itlens.findings.base import Direction, Headline, Verdict
+from itlens.findings.base import Direction, Headline, Tables, Verdict
 from itlens.stats.paired import p_text
 
 # whose responses the models were read on; own: each model on its own
@@ -110,7 +109,7 @@ class _Test:
         return Headline(name, self.difference, self.low, self.high, self.p, self.n)
 
 
-def conclusion(tables: Mapping[str, Any], alpha: float = 0.05) -> Conclusion:
+def conclusion(tables: Tables, alpha: float = 0.05) -> Conclusion:
     """Return what came out.
 
     tables: those of `itlens.diff.attributions` by name, and "_responses": whose responses were read (default: "own").
@@ -206,7 +205,7 @@ def _only_at_equal_length(equal: _Test, writer: Writer, alpha: float) -> str:
     return f"Over the same number of tokens it is significantly {equal.direction} in the tuned model ({equal.change})."
 
 
-def _fails(tables: Mapping[str, Any], whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
+def _fails(tables: Tables, whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
     """Return under which other analyses a significant difference is not significant, or has the other sign."""
     fails = []
     if whole.p_ranks >= alpha:
@@ -221,7 +220,7 @@ def _fails(tables: Mapping[str, Any], whole: _Test, equal: _Test, writer: Writer
     return f"It does not hold {' and not '.join(fails)}." if fails else ""
 
 
-def _holds(tables: Mapping[str, Any], whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
+def _holds(tables: Tables, whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
     """Return under which other analyses a significant difference is significant too."""
     grid: xr.Dataset = tables["sensitivity"]
     settings = int(((grid.p_paired < alpha) & (np.sign(grid.difference) == whole.sign)).sum())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import xarray as xr
 
 from itlens.errors import ResultError
 from itlens.report import text, theme
+from itlens.report.blocks import Row, rows_of
 from itlens.report.head_grid import faded
 from itlens.report.numbers import interval, is_number, number, p_value, stars, whole
 from itlens.report.theme import require
@@ -85,7 +85,7 @@ def groups(groups: pd.DataFrame) -> go.Figure:
     require(groups, _GROUPS, "views.groups", "AttributionDiff.groups")
     table = groups.reset_index(drop=True)
     rows = np.arange(len(table))
-    records: list[Any] = table.to_dict("records")
+    records = rows_of(table)
     is_all = (table["group"] == "all").to_numpy(bool)
     fig = theme.figure(
         "Difference per group",
@@ -128,13 +128,13 @@ def _intervals(table: pd.DataFrame, rows: np.ndarray, size: int, symbol: str) ->
     )  # fmt: skip
 
 
-def _group_label(row: Mapping[str, Any]) -> str:
+def _group_label(row: Row) -> str:
     name = text.plotly(text.short(row["group"], 32))
     name = "<b>all prompts</b>" if name == "all" else name
     return f"{name} (n={whole(row['n'])})"
 
 
-def _test_words(row: Mapping[str, Any]) -> str:
+def _test_words(row: Row) -> str:
     p = row.get("p_paired" if row["group"] == "all" else "p_holm")
     if not is_number(p):  # where all prompts differ alike, only Wilcoxon's test is possible
         return "no test" if is_number(row.get("p_wilcoxon")) else "too few to test"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
@@ -82,7 +82,7 @@ class Faithfulness(Finding):
         """Return a name for each drawn prompt."""
         return plan.prompt_units(plan.sample(plan.options.sample))
 
-    def describe(self, plan: Plan) -> Mapping[str, Any]:
+    def describe(self, plan: Plan) -> Mapping[str, object]:
         """Return the settings of the curves, and what is ordered by them."""
         return {
             "deletion_scores": f"{plan.options.method} of {plan.options.objective}",
@@ -107,7 +107,7 @@ class Faithfulness(Finding):
             progress=plan.tell,
         )  # fmt: skip
 
-    def compare(self, saved: Saved, plan: Plan) -> dict[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Return the test over prompts, and the mean curves; nothing where every response is empty."""
         pairs = [[saved[side][unit] for side in SIDES] for unit in saved["base"]]
         measured = [pair for pair in pairs if not any(result.attrs.get("empty") for result in pair)]
@@ -162,7 +162,7 @@ class Faithfulness(Finding):
             "prompt as it is (1); a point is a hundredth of that.",
         }
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return `Comparison.faithfulness`."""
         if "faithfulness" not in tables:
             return {"faithfulness": None}

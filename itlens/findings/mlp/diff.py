@@ -10,7 +10,6 @@ to show their words next to each other. Components are compared as subspaces, ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -149,7 +148,7 @@ def _floors(pair: ConceptPair, overlap: xr.DataArray) -> dict[str, xr.DataArray]
     return {**out, "below_floor": below, "p_floor": below.astype(float).copy(data=p)}
 
 
-def _nulls(ks: Sequence[int], width: int, draws: int, seed: int) -> dict[str, tuple[Any, np.ndarray]]:
+def _nulls(ks: Sequence[int], width: int, draws: int, seed: int) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     null = random_subspaces(ks, width, draws=draws, seed=seed)
     names = {"overlap": "overlap", "overlap_low": "low", "overlap_high": "high"}
     return {
@@ -158,7 +157,7 @@ def _nulls(ks: Sequence[int], width: int, draws: int, seed: int) -> dict[str, tu
     }
 
 
-def _attrs(pair: ConceptPair, **options: Any) -> dict[str, Any]:
+def _attrs(pair: ConceptPair, **options: object) -> dict[str, object]:
     sides = {
         f"{name}_{key}": ds.attrs.get(key, "")
         for key in ("model", "revision", "dtype")

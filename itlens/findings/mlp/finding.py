@@ -30,6 +30,8 @@ from itlens.report.blocks import Block
 from itlens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from itlens.annotate.chat_prompt import Cost
+    from itlens.findings.detector import Detector
     from itlens.findings.mlp.probe import LayerConcepts
     from itlens.models.compatibility import Side
     from itlens.weights import Weights
@@ -103,11 +105,11 @@ class MlpFinding(Finding):
                 "each layer: keys and values of experts cannot be read yet."
             )
 
-    def describe(self, plan: Plan) -> Mapping[str, Any]:
+    def describe(self, plan: Plan) -> Mapping[str, object]:
         """Return how many components are read of each layer, and the seed of the noise floor's draws."""
         return {"components_read": _components(plan), "resample_seed": plan.seed}
 
-    def cost(self, plan: Plan) -> Any:
+    def cost(self, plan: Plan) -> Cost | None:
         """Return what a chat labeller will take for all concepts of both models, about (a `Cost`); None for others.
 
         The words are not known yet: lists of the vocabulary stand for them, of which none is in the cache.
@@ -151,7 +153,7 @@ class MlpFinding(Finding):
         labels = annotate_concepts(concepts, plan.options.labeller, components=_labelled(plan), progress=False)
         return {"concepts": first_words(concepts, plan.options.concept_words), "labels": labels}
 
-    def compare(self, saved: Saved, plan: Plan) -> Mapping[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Compare both models' concepts, one kind of vectors at a time."""
         tables: dict[str, Result] = {}
         for vectors in plan.options.concept_vectors:
@@ -195,13 +197,13 @@ class MlpFinding(Finding):
             for name, kind in concept_results(tables).items()
         }
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Return the detectors of rotated values and keys."""
         from itlens.findings.mlp.detectors import Concepts, KeyConcepts
 
         return (Concepts, KeyConcepts)
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Offer `concepts`: the results of each kind of vectors."""
         return {"concepts": concept_results(tables)}
 

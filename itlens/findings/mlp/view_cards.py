@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pandas as pd
 import xarray as xr
@@ -147,7 +147,7 @@ def concept_cards(
     )
 
 
-def _labelled(table: Any, ds: xr.Dataset, shown: list[Concept], name: str, layer: int) -> Labels | None:
+def _labelled(table: pd.DataFrame | None, ds: xr.Dataset, shown: list[Concept], name: str, layer: int) -> Labels | None:
     if table is None:
         return None
     said = read_labels(table, ds, name, layer)

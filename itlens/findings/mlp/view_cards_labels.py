@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 import xarray as xr
@@ -57,7 +57,7 @@ class _Row(NamedTuple):
 Labels = Mapping[tuple[int, str], list[_Row]]  # by component and pole; one row for each seed
 
 
-def read_labels(table: Any, concepts: xr.Dataset, name: str, layer: int) -> Labels:
+def read_labels(table: object, concepts: xr.Dataset, name: str, layer: int) -> Labels:
     """Return the labels of one layer. name: of the argument, for the errors.
 
     Raises ResultError for another table, for labels of other vectors, and for a layer that was not labelled.

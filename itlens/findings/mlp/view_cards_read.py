@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -77,7 +77,7 @@ def matched(
     return base, pairs
 
 
-def require_concepts(ds: Any, name: str, layer: int) -> None:
+def require_concepts(ds: object, name: str, layer: int) -> None:
     """Raise ResultError for anything but concepts that hold this layer; `name` is the argument's."""
     dims, source = ("layer", "component", "rank"), "pass what itlens.mlp_concepts returns."
     if not isinstance(ds, xr.Dataset):
@@ -98,7 +98,7 @@ def chosen_components(ds: xr.Dataset, name: str, components: int | Iterable[int]
     return [int(number) for number in listed]
 
 
-def refuse_unknown(values: Iterable[Any], name: str, axis: str, requested: Sequence[Any]) -> None:
+def refuse_unknown(values: Iterable[int], name: str, axis: str, requested: Sequence[object]) -> None:
     """Raise ResultError where one of `requested` is not among the `values` that `name` has on `axis`."""
     known = sorted({int(value) for value in values})
     for value in requested:
@@ -112,7 +112,7 @@ def _listed(values: list[int]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
-def whole_count(name: str, value: Any, *, least: int) -> int:
+def whole_count(name: str, value: object, *, least: int) -> int:
     """Return `value` as an int. Raises ResultError for anything but a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ResultError(f"{CALL} got {name}={value!r}: expected a whole number of at least {least}.")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -33,7 +33,7 @@ from itlens.findings.patching.probe_weights import HeadWeightPatches, WeightPatc
 from itlens.hooked.cache import DiskArrays, disk_arrays
 from itlens.hooked.pair_inputs import as_pair, asked_sides, forced_pair, refuse_foreign_tokens
 from itlens.hooked.tokens import Forced, left_out_attrs
-from itlens.models import ModelPair
+from itlens.models import HookedModel, ModelPair
 from itlens.progress import Counted, late_bar
 from itlens.prompts import Prompt
 from itlens.selection import Numbers, whole_number
@@ -57,7 +57,7 @@ class _Work:
 
 
 def patch(
-    pair: ModelPair | Sequence[Any],
+    pair: ModelPair | Sequence[HookedModel | str | Path],
     prompts: Prompts,
     *,
     what: What = "head",
@@ -136,7 +136,7 @@ def patch(
         refuse_foreign_tokens(read, receiver.model)
         tell = progress if callable(progress) else bar
         effects = _effects(receiver, donated.parts, places, folder, donated.values, work, tell)
-        attrs: dict[str, Any] = sides.attrs(donated.attrs, receiver.model) | {
+        attrs = sides.attrs(donated.attrs, receiver.model) | {
             "unit_of_effect": scored.unit,
             "metric": scored.name,
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -36,11 +35,11 @@ class Effects:
     curve_note: str = ""
 
 
-def dataset(effects: Effects, attrs: dict[str, Any]) -> xr.Dataset:
+def dataset(effects: Effects, attrs: dict[str, object]) -> xr.Dataset:
     """Return the result of `itlens.patch`."""
     ids = np.array([prompt.id for prompt in effects.prompts], dtype=object)
     groups = np.array([prompt.group for prompt in effects.prompts], dtype=object)
-    coords: dict[str, Any] = {"prompt": ids, "group": ("prompt", groups), "layer": effects.parts.layers}
+    coords: dict[str, object] = {"prompt": ids, "group": ("prompt", groups), "layer": effects.parts.layers}
     if effects.parts.axis:
         coords[effects.parts.axis] = effects.parts.heads
     variables = {"donor": ("prompt", effects.donor), "receiver": ("prompt", effects.receiver)}
@@ -54,11 +53,11 @@ def dataset(effects: Effects, attrs: dict[str, Any]) -> xr.Dataset:
     return result
 
 
-def _order(effects: Effects) -> dict[str, Any]:
+def _order(effects: Effects) -> dict[str, object]:
     """Return the parts from best to worst, as the curve takes them, and on which prompts it is judged."""
     assert effects.order is not None and effects.judged is not None
     listed = [effects.parts.listed()[number] for number in effects.order]
-    out: dict[str, Any] = {"order_layer": ("rank", [part.layer for part in listed])}
+    out: dict[str, object] = {"order_layer": ("rank", [part.layer for part in listed])}
     if effects.parts.axis:
         out[f"order_{effects.parts.axis}"] = ("rank", [part.head for part in listed])
     return out | {"judged": ("prompt", np.isin(np.arange(len(effects.prompts)), effects.judged))}
@@ -72,7 +71,7 @@ def _by_prompt(effects: Effects, values: np.ndarray) -> tuple[tuple[str, ...], n
     return ("prompt", *effects.parts.dims), values.reshape(-1, *effects.parts.shape)
 
 
-def _exact(effects: Effects) -> dict[str, Any]:
+def _exact(effects: Effects) -> dict[str, object]:
     if not effects.is_exact:
         return {}
     names = ("recovered", "recovered_low", "recovered_high", "t", "p", "p_bh")
@@ -83,10 +82,10 @@ def _exact(effects: Effects) -> dict[str, Any]:
     }
 
 
-def _estimates(effects: Effects) -> dict[str, Any]:
+def _estimates(effects: Effects) -> dict[str, object]:
     if not effects.is_estimated:
         return {}
-    out: dict[str, Any] = {
+    out: dict[str, object] = {
         "estimated_effect": _by_prompt(effects, effects.estimated),
         "estimated": _on_parts(effects, recovered(effects.estimated, effects.gap, seed=effects.seed)[0]),
     }
@@ -98,9 +97,9 @@ def _estimates(effects: Effects) -> dict[str, Any]:
     return out
 
 
-def _note(effects: Effects, attrs: dict[str, Any]) -> str:
+def _note(effects: Effects, attrs: dict[str, object]) -> str:
     """Return what could not be computed, and what replaces something else."""
-    notes = [attrs["note"], effects.gap.note]
+    notes = [str(attrs["note"]), effects.gap.note]
     if not effects.is_estimated and attrs["what"] == "weights":
         notes.append("weights have no first-order estimate here")
     elif not effects.is_estimated and attrs["metric"] == "importance":
