@@ -17,10 +17,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from itlens.findings.detector import Detector, Unit
-from itlens.planted.choices import Choices
 from itlens.planted.plants import PLANTS, Plant
 from itlens.planted.scoring import pairs_needed
-from itlens.planted.setup import PlantingSetup, unit_of
+from itlens.planted.setup import Choices, PlantingSetup, unit_of
 
 Values: TypeAlias = dict[str, np.ndarray]
 _CALIBRATION, _EVALUATION = 0, 1  # part of the noise's seed, so that no draw is used twice

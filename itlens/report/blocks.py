@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Role: TypeAlias = Literal["", "base", "tuned"]
 Format: TypeAlias = Literal["text", "number", "signed", "count", "p", "percent", "points", "interval", "mean"]
 Row: TypeAlias = Mapping[str, Any]
-FORMATS: tuple[Format, ...] = ("text", "number", "signed", "count", "p", "percent", "points", "interval", "mean")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import plotly.graph_objects as go
 from itlens.errors import ResultError
 
 BASE, TUNED, NEUTRAL = "#d55e00", "#2479c2", "#8a9099"
-NEGATIVE = "#8e44ad"  # negative attribution in token views, where blue and vermilion already mean the models
 # Things that are told apart and belong to no model: subspace sizes (with a shape each), linguistic levels from form to
 # meaning. Their lightness differs too, so that colour-blind readers and grey prints keep them apart.
 SIZES = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")

@@ -172,8 +172,7 @@ class ModelWeights:
         like = self._model.W_E.detach()
         if weight is None:
             return torch.ones(like.shape[1], dtype=like.dtype, device=like.device)
-        gain: Tensor = weight.detach() + self._offset
-        return gain
+        return weight.detach() + self._offset
 
     def _shared(self, attn: object, name: str) -> Tensor:
         """Return W_K or W_V per key-value head: HookedTransformer expands the plain name to all heads, and copies."""
@@ -184,8 +183,7 @@ class ModelWeights:
                 f"{name} of {self.attrs['model']} holds {weight.shape[0]} heads; expected its "
                 f"{self.facts['key_value_heads']} key-value heads."
             )
-        shared: Tensor = weight.detach()
-        return shared
+        return weight.detach()
 
 
 def weights_of(model_or_weights: HookedModel | Weights, call: str = "weights_of") -> Weights:

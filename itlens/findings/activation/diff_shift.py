@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.findings.activation.diff_means import SUMMARIES, group_coordinates, means_over_prompts, stacked_like
+from itlens.findings.activation.diff import SUMMARIES, group_coordinates, means_over_prompts, stacked_like
 from itlens.results.provenance import provenance
 from itlens.stats.groups import groups_of
 from itlens.stats.paired import MEASURES, adjust, paired_cells
@@ -91,8 +91,7 @@ def shifted_heads(
     table["n"] = table["n"].astype(int)
     table = table.sort_values("mean", ascending=by.endswith("cosine"), kind="stable", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
-    heads: pd.DataFrame = table[["rank", "layer", "head", "mean", "ci_low", "ci_high", "n"]].rename_axis(columns=None)
-    return heads
+    return table[["rank", "layer", "head", "mean", "ci_low", "ci_high", "n"]].rename_axis(columns=None)
 
 
 def _refuse_other(shift: object) -> None:

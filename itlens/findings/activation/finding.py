@@ -181,8 +181,7 @@ class Activation(Finding):
             scores = activation_scores(summaries)
             scores.insert(0, "model", side)
             sides.append(scores.assign(tokens=summaries["tokens_digest"].values.astype(str)))
-        table: pd.DataFrame = pd.concat(sides, ignore_index=True)
-        return table
+        return pd.concat(sides, ignore_index=True)
 
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """residual_change: relative change of the residual stream, mean over layers and prompts, no first tokens."""

@@ -12,14 +12,11 @@ import xarray as xr
 
 from itlens.errors import ProbeError
 from itlens.findings.attention.columns import MOVED_HEADS, SETTINGS, VERB_GROUPS, pair_terms
-from itlens.findings.attention.diff import compare_word_pairs
-from itlens.findings.attention.diff_changes import moved_heads, pair_changes
-from itlens.findings.attention.diff_groups import group_rows, verb_changes, verb_shares
-from itlens.findings.attention.diff_tables import join_pair_tables
+from itlens.findings.attention.diff import compare_word_pairs, group_rows, verb_changes, verb_shares
+from itlens.findings.attention.diff_pairs import join_pair_tables, moved_heads, pair_changes
 from itlens.findings.attention.diff_verdict import conclude_pairs
-from itlens.findings.attention.view import LEVEL, heads, top_pairs
+from itlens.findings.attention.view import LEVEL, heads, top_pairs, verbs
 from itlens.findings.attention.view_pairs import pair_panel
-from itlens.findings.attention.view_verbs import verbs
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import VECTORS, VOCABULARY

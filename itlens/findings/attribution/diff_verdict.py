@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -35,10 +35,19 @@ class Conclusion(Verdict):
     doubts: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, claim: str, doubts: tuple[str, ...] = (), **fields: Any) -> Conclusion:
+    def of(
+        cls,
+        claim: str,
+        doubts: tuple[str, ...] = (),
+        *,
+        direction: Direction = "none",
+        tested: bool = True,
+        numbers: tuple[Headline, ...] = (),
+        short: str = "",
+    ) -> Conclusion:
         """Return the verdict that says the claim and the first doubt; the other doubts are its caveat."""
-        sentence = " ".join([claim, *doubts[:1]])
-        return cls(sentence, caveat=" ".join(doubts[1:]), claim=claim, doubts=doubts, **fields)
+        sentence, caveat = " ".join([claim, *doubts[:1]]), " ".join(doubts[1:])
+        return cls(sentence, direction, tested, caveat, numbers, short, claim, doubts)
 
     def doubted(self, doubt: str) -> Conclusion:
         """Return the same with a doubt that matters more than the others."""

@@ -16,7 +16,7 @@ import xarray as xr
 from itlens.errors import ProbeError
 from itlens.findings.attribution.columns import GROUPS, PROMPTS, REGRESSION, WELCH
 from itlens.findings.attribution.diff import AttributionDiff, attributions
-from itlens.findings.attribution.diff_content import prompt_scores
+from itlens.findings.attribution.diff_template import prompt_scores
 from itlens.findings.attribution.diff_verdict import Conclusion, Writer, conclusion
 from itlens.findings.attribution.view import groups, profile, scores, sensitivity
 from itlens.findings.attribution.view_tokens import token_pair

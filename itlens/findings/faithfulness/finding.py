@@ -219,10 +219,6 @@ def _of_side(name: str) -> tuple[Column, Column, Column]:
     )  # fmt: skip
 
 
-def _difference_interval(row: Row) -> str:
-    return percent_range(row["ci_low"], row["ci_high"])
-
-
 _COLUMNS = (
     Column("method", "method", _method, "of the attribution, and what its tokens are ordered by", terminal=False),
     Column("direction", "direction", help="deletion: the first tokens are removed; insertion: only they are kept"),
@@ -230,8 +226,11 @@ _COLUMNS = (
     *_of_side("base"),
     *_of_side("tuned"),
     Column("difference", "difference", "points", "tuned − base, paired over prompts", decimals=1),
-    Column("ci_low", "95 % interval", _difference_interval, "of the difference: bootstrap over prompts"),
+    Column(
+        "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]),
+        "of the difference: bootstrap over prompts",
+    ),
     Column("p_holm", "Holm p", "p", "tuned − base: paired t test over prompts, Holm", test=True),
-)
+)  # fmt: skip
 
 FINDING = Faithfulness()

@@ -16,7 +16,7 @@ import xarray as xr
 from scipy.sparse import csr_array
 
 from itlens.errors import ResultError
-from itlens.findings.mlp.diff_inputs import ConceptPair, layer_basis, read_concepts, whole_option
+from itlens.findings.mlp.diff import ConceptPair, layer_basis, read_concepts, whole_option
 from itlens.results.provenance import provenance
 from itlens.stats.subspaces import match_components
 

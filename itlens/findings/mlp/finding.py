@@ -19,10 +19,9 @@ from itlens.annotate.concept_labels import annotate_concepts, first_words, label
 from itlens.annotate.labels import TOP, Labeller
 from itlens.errors import AnnotateError, ProbeError
 from itlens.findings.base import Finding, Plan, Reads, Result, Saved, Tables, Verdict
-from itlens.findings.mlp.compared import ConceptResults
 from itlens.findings.mlp.diff_results import LabelledConcepts, compared_concepts, concept_results, joined_layers
 from itlens.findings.mlp.diff_verdict import concept_verdict, read_rotation, read_task_share
-from itlens.findings.mlp.vectors import VECTORS, Vectors, component_count
+from itlens.findings.mlp.vectors import VECTORS, ConceptResults, Vectors, component_count
 from itlens.findings.mlp.view_section import concept_blocks
 from itlens.findings.options import option
 from itlens.findings.shared import VOCABULARY

@@ -15,15 +15,19 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.findings.mlp.view_cards_labels import CardLabel, Labels, card_label, read_labels, refuse_strangers
 from itlens.findings.mlp.view_cards_read import (
     CALL,
+    CardLabel,
     Concept,
+    Labels,
     Words,
+    card_label,
     chosen_components,
     faced,
     matched,
     read_concept,
+    read_labels,
+    refuse_strangers,
     require_concepts,
     whole_count,
 )
