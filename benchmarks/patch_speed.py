@@ -30,8 +30,7 @@ from attribution_speed import shape_135m, word_tokenizer
 from transformers import LlamaForCausalLM
 
 import itlens
-from itlens.findings.patching.probe_estimate import estimated_effects
-from itlens.findings.patching.probe_metrics import metric_of
+from itlens.findings.patching.probe_metrics import estimated_effects, metric_of
 from itlens.findings.patching.probe_parts import Part, parts_of
 from itlens.findings.patching.probe_runs import ActivationPatches, Receiver
 from itlens.hooked.hooks import run_hooked, token_logprobs

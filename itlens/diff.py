@@ -13,9 +13,9 @@ _HOME = {
     "word_pairs": "itlens.findings.attention.diff:compare_word_pairs",
     "head_agreement": "itlens.findings.patching.diff_agreement",
     "top_heads": "itlens.findings.patching.diff_agreement",
-    "pair_changes": "itlens.findings.attention.diff_changes",
-    "moved_heads": "itlens.findings.attention.diff_changes",
-    "verb_changes": "itlens.findings.attention.diff_groups",
+    "pair_changes": "itlens.findings.attention.diff_pairs",
+    "moved_heads": "itlens.findings.attention.diff_pairs",
+    "verb_changes": "itlens.findings.attention.diff",
     "pairs_verdict": "itlens.findings.attention.diff_verdict",
     "concepts": "itlens.findings.mlp.diff:compare_concepts",
     "concept_changes": "itlens.findings.mlp.diff_listing",
@@ -23,7 +23,7 @@ _HOME = {
     "concepts_verdict": "itlens.findings.mlp.diff_verdict",
     "activations": "itlens.findings.activation.diff:compare_activations",
     "activation_scores": "itlens.findings.activation.diff",
-    "activation_means": "itlens.findings.activation.diff_means",
+    "activation_means": "itlens.findings.activation.diff",
     "activations_verdict": "itlens.findings.activation.diff_verdict",
     "shift_summary": "itlens.findings.activation.diff_shift",
     "shift_tests": "itlens.findings.activation.diff_shift",
@@ -33,8 +33,8 @@ _HOME = {
     "faithfulness_verdict": "itlens.findings.faithfulness.diff_verdict",
     "patch_groups": "itlens.findings.patching.diff",
     "patching_verdict": "itlens.findings.patching.diff",
-    "content_only": "itlens.findings.attribution.diff_content",
-    "prompt_scores": "itlens.findings.attribution.diff_content",
+    "content_only": "itlens.findings.attribution.diff_template",
+    "prompt_scores": "itlens.findings.attribution.diff_template",
     "paired": "itlens.stats.groups",
     "two_by_two": "itlens.stats.two_by_two",
     "template_effects": "itlens.findings.attribution.diff_template",
@@ -88,18 +88,16 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 if TYPE_CHECKING:
-    from itlens.findings.activation.diff import activation_scores
+    from itlens.findings.activation.diff import activation_means, activation_scores
     from itlens.findings.activation.diff import compare_activations as activations
-    from itlens.findings.activation.diff_means import activation_means
     from itlens.findings.activation.diff_shift import shift_summary, shift_tests, shifted_heads
     from itlens.findings.activation.diff_verdict import activations_verdict
     from itlens.findings.attention.diff import compare_word_pairs as word_pairs
-    from itlens.findings.attention.diff_changes import moved_heads, pair_changes
-    from itlens.findings.attention.diff_groups import verb_changes
+    from itlens.findings.attention.diff import verb_changes
+    from itlens.findings.attention.diff_pairs import moved_heads, pair_changes
     from itlens.findings.attention.diff_verdict import pairs_verdict
     from itlens.findings.attribution.diff import AttributionDiff, attributions, verdict
-    from itlens.findings.attribution.diff_content import content_only, prompt_scores
-    from itlens.findings.attribution.diff_template import template_effects
+    from itlens.findings.attribution.diff_template import content_only, prompt_scores, template_effects
     from itlens.findings.faithfulness.diff import compare_faithfulness as faithfulness
     from itlens.findings.faithfulness.diff import faithfulness_curves
     from itlens.findings.faithfulness.diff_verdict import faithfulness_verdict

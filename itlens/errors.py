@@ -4,6 +4,10 @@ A message is one sentence or two that say what was got, what was expected, and w
 it and exits with 2; in Python, `except itlens.ItlensError` catches everything that the caller can put right.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class ItlensError(Exception):
     """Something the caller can put right: wrong input, a model that does not fit, a folder that cannot be written."""
@@ -35,3 +39,9 @@ class StoreError(ItlensError):
 
 class AnnotateError(ItlensError):
     """A labeller cannot label: no key, a server that refuses, an unknown model, or what it got is no list of words."""
+
+
+def first_few(names: Iterable[object]) -> str:
+    """Return names as a message lists them: the first five, and how many more there are."""
+    listed = [str(name) for name in names]
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

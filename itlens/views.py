@@ -22,7 +22,7 @@ _HOME = {
     "heads": "itlens.findings.attention.view",
     "word_pairs": "itlens.findings.attention.view_pairs:word_pair_panel",
     "PairTable": "itlens.findings.attention.view_pairs",
-    "verbs": "itlens.findings.attention.view_verbs",
+    "verbs": "itlens.findings.attention.view",
     "groups": "itlens.findings.attribution.view",
     "profile": "itlens.findings.attribution.view",
     "scores": "itlens.findings.attribution.view",
@@ -35,7 +35,7 @@ _HOME = {
     "angles": "itlens.findings.mlp.view",
     "concepts": "itlens.findings.mlp.view_cards:concept_cards",
     "ConceptCards": "itlens.findings.mlp.view_cards",
-    "card_layers": "itlens.findings.mlp.compared",
+    "card_layers": "itlens.findings.mlp.vectors",
     "shares": "itlens.findings.mlp.view_tasks",
     "estimates": "itlens.findings.patching.view",
     "patching": "itlens.findings.patching.view",
@@ -95,15 +95,14 @@ if TYPE_CHECKING:
     from itlens.findings.activation.view import activations_figure as activations
     from itlens.findings.activation.view_patterns import AttentionView, attention
     from itlens.findings.activation.view_shift import shift
-    from itlens.findings.attention.view import heads
+    from itlens.findings.attention.view import heads, verbs
     from itlens.findings.attention.view_pairs import PairTable
     from itlens.findings.attention.view_pairs import word_pair_panel as word_pairs
-    from itlens.findings.attention.view_verbs import verbs
     from itlens.findings.attribution.view import groups, profile, scores, sensitivity
     from itlens.findings.attribution.view_map import heatmap
     from itlens.findings.attribution.view_tokens import TokenView, token_pair, tokens
     from itlens.findings.faithfulness.view import faithfulness_figure as faithfulness
-    from itlens.findings.mlp.compared import card_layers
+    from itlens.findings.mlp.vectors import card_layers
     from itlens.findings.mlp.view import angles
     from itlens.findings.mlp.view_cards import ConceptCards
     from itlens.findings.mlp.view_cards import concept_cards as concepts

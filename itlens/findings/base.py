@@ -19,9 +19,14 @@ import xarray as xr
 from itlens.report.blocks import Block
 
 if TYPE_CHECKING:
+    from itlens.annotate.chat_prompt import Cost
+    from itlens.findings.detector import Detector
+    from itlens.hooked.tokens import Forced
     from itlens.models.compatibility import Side
+    from itlens.models.hooked_model import HookedModel
     from itlens.prompts import Prompt
     from itlens.prompts.formats import Framed
+    from itlens.tokenization import Response
 
 Result: TypeAlias = xr.Dataset | xr.DataArray | pd.DataFrame
 Tables: TypeAlias = Mapping[str, Any]
@@ -84,10 +89,10 @@ class Tokens(Protocol):
     prepend_bos: bool | None
     responses: Literal["own", "tuned", "base"]
 
-    def response(self, model: Any, side: str, number: int) -> Any:
+    def response(self, model: HookedModel, side: str, number: int) -> Response | None:
         """The response of prompt `number` (from 0) that this side is read on: a text, or ids; generated once."""
 
-    def forced(self, model: Any, numbers: Sequence[int] | None) -> Any:
+    def forced(self, model: HookedModel, numbers: Sequence[int] | None) -> list[Forced]:
         """The prompts that both models read on the same tokens (`itlens.hooked.tokens.ForcedPrompts`)."""
 
 
@@ -110,7 +115,7 @@ class Plan:
     side: str = ""
     reading: Tokens | None = None
     frames: Sequence[Framed] | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     tell: Callable[[int, int], None] = lambda done, everything: None
     find_tables: Callable[[str], Tables | None] = lambda name: None
     find_saved: Callable[[str, str, str], Any] = lambda name, side, unit: None
@@ -199,7 +204,7 @@ class Finding(ABC):
         """Compute one unit. source: what `open` returned: by default a model, a `Weights`, or the `ModelPair`."""
 
     @abstractmethod
-    def compare(self, saved: Saved, plan: Plan) -> Mapping[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Compare what is finished: `saved["base"][unit]` and `saved["tuned"][unit]`, or
         `saved["pair"][unit]`.
 
@@ -228,11 +233,11 @@ class Finding(ABC):
         """Prepare what all units of one model share (the vectors of words); its return value is `run`'s source."""
         return source
 
-    def cost(self, plan: Plan) -> Any:
+    def cost(self, plan: Plan) -> Cost | None:
         """What a remote labeller will take, about (a `Cost`), announced before anything is loaded; None: nothing."""
         return None
 
-    def describe(self, plan: Plan) -> Mapping[str, Any]:
+    def describe(self, plan: Plan) -> Mapping[str, object]:
         """Settings that results depend on and that follow from the options ("prompts_drawn": 16): identity too."""
         return {}
 
@@ -255,10 +260,10 @@ class Finding(ABC):
         """How far apart two models are, a few numbers for the table of a series."""
         return {}
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Classes of `itlens.findings.detector.Detector` that read this finding in `itlens selftest`."""
         return ()
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return, by the names of `shortcut_names`, what a `Comparison` offers of these tables as attributes."""
         return {}

@@ -29,32 +29,32 @@ class OptionSpec:
     at_least: float | None
     one_of: tuple[str, ...]
     identity: bool
-    load: Callable[[Any, Mapping[str, Any]], Any] | None
-    identify: Callable[[Any], Any]
-    describe: Callable[[Any], Any]
+    load: Callable[[Any, Mapping[str, Any]], object] | None
+    identify: Callable[[Any], object]
+    describe: Callable[[Any], object]
     flag: str
     aliases: tuple[str, ...]
     command_line: bool
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> object:
     return getattr(value, "fingerprint", list(value) if isinstance(value, tuple) else value)
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
 def option(
-    default: Any,
+    default: object,
     *,
     help: str,
     at_least: float | None = None,
     one_of: Sequence[str] = (),
     identity: bool = True,
-    load: Callable[[Any, Mapping[str, Any]], Any] | None = None,
-    identify: Callable[[Any], Any] = _same,
-    describe: Callable[[Any], Any] = _shown,
+    load: Callable[[Any, Mapping[str, Any]], object] | None = None,
+    identify: Callable[[Any], object] = _same,
+    describe: Callable[[Any], object] = _shown,
     flag: str = "",
     aliases: Sequence[str] = (),
     command_line: bool = True,
@@ -81,11 +81,11 @@ class Option:
 
     name: str
     kind: Kind
-    default: Any
+    default: object
     optional: bool
     spec: OptionSpec
 
-    def checked(self, value: Any, owner: str) -> Any:
+    def checked(self, value: object, owner: str) -> object:
         """Return the value, or raise ProbeError: what was got, and what is expected."""
         if value is None and self.optional:
             return None
@@ -99,7 +99,7 @@ class Option:
             raise ProbeError(f"{self.name}={value!r}; expected True or False.")
         return value
 
-    def _number(self, value: Any, owner: str) -> Any:
+    def _number(self, value: Any, owner: str) -> object:
         least = self.spec.at_least
         bound = "" if least is None else f" of at least {least:g}"
         whole = self.kind == "int"
@@ -110,7 +110,7 @@ class Option:
             raise ProbeError(f"{self.name}={value!r}; expected a {'whole ' if whole else ''}number{bound}.")
         return value
 
-    def _names(self, value: Any, owner: str) -> tuple[str, ...]:
+    def _names(self, value: object, owner: str) -> tuple[object, ...]:
         known = self.spec.one_of
         listed = [value] if isinstance(value, str) else list(value) if isinstance(value, (Sequence, set)) else [value]
         for name in listed:
@@ -130,7 +130,7 @@ def options_of(kind: type) -> list[Option]:
     return [_option(each, hints[each.name], kind) for each in fields(kind)]
 
 
-def _option(declared: Field[Any], hint: Any, owner: type) -> Option:
+def _option(declared: Field[object], hint: object, owner: type) -> Option:
     spec = declared.metadata.get(_KEY)
     if not isinstance(spec, OptionSpec) or declared.default is MISSING:
         raise ItlensError(
@@ -140,7 +140,7 @@ def _option(declared: Field[Any], hint: Any, owner: type) -> Option:
     return Option(declared.name, _kind(hint, declared.default), declared.default, declared.default is None, spec)
 
 
-def _kind(hint: Any, default: Any) -> Kind:
+def _kind(hint: object, default: object) -> Kind:
     for each in (bool, int, float, str):
         if hint is each or hint == (each | None):
             return each.__name__  # type: ignore[return-value]

@@ -1,11 +1,12 @@
-"""What several findings share: options, each one field object (one keyword, one flag, one meaning), and an attribution.
+"""What several findings share: options, each one field object (one keyword, one flag, one meaning), an attribution, and
+what results say of their models.
 
 `attributed` is that of one prompt of a study: faithfulness computes it where the attributions themselves are not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from itlens.findings.base import Plan
@@ -60,3 +61,18 @@ def attributed(
         prepend_bos=plan.reading.prepend_bos,
         progress=progress,
     )
+
+
+def attrs_of_sides(
+    base: Mapping[Hashable, object],
+    tuned: Mapping[Hashable, object],
+    names: Sequence[str] = ("model", "revision", "dtype"),
+) -> dict[str, object]:
+    """Return base_model, tuned_model, base_revision ..., of the attributes of both models' results; "" for none."""
+    sides = {"base": base, "tuned": tuned}
+    return {f"{side}_{name}": attrs.get(name, "") for name in names for side, attrs in sides.items()}
+
+
+def model_names(results: Iterable[xr.Dataset]) -> str:
+    """Return the models that results are of, each once."""
+    return ", ".join(dict.fromkeys(str(result.attrs.get("model", "")) for result in results))

@@ -11,8 +11,8 @@ from itlens.lazy import lazy_names
 
 _HOME = {
     "selftest": "itlens.planted.planting",
-    "read_selftest": "itlens.planted.result_file",
-    "write_selftest": "itlens.planted.result_file",
+    "read_selftest": "itlens.planted.result",
+    "write_selftest": "itlens.planted.result",
 }
 
 __all__ = ["read_selftest", "selftest", "write_selftest"]
@@ -22,4 +22,4 @@ __getattr__, __dir__ = lazy_names(__name__, _HOME)
 
 if TYPE_CHECKING:
     from itlens.planted.planting import selftest
-    from itlens.planted.result_file import read_selftest, write_selftest
+    from itlens.planted.result import read_selftest, write_selftest

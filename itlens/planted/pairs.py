@@ -12,15 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from itlens.findings.detector import Detector, Unit
-from itlens.planted.choices import Choices
 from itlens.planted.plants import PLANTS, Plant
 from itlens.planted.scoring import pairs_needed
-from itlens.planted.setup import PlantingSetup, unit_of
+from itlens.planted.setup import Choices, PlantingSetup, unit_of
 
 Values: TypeAlias = dict[str, np.ndarray]
 _CALIBRATION, _EVALUATION = 0, 1  # part of the noise's seed, so that no draw is used twice
@@ -183,7 +182,7 @@ class Copies:
 
     def __init__(self, detectors: Mapping[str, Detector]) -> None:
         self._detectors = detectors
-        self._waiting: dict[str, Any] = {}
+        self._waiting: dict[str, object] = {}
         self.tested: dict[str, TestedCopies] = {}
         for name, detector in detectors.items():
             unchanged = detector.copy()
@@ -191,7 +190,7 @@ class Copies:
                 for test, p in detector.p_values(unchanged, unchanged, exchanged=False).items():
                     self._of(name, test).same.append(p)
 
-    def add(self, name: str, copy: Any) -> None:
+    def add(self, name: str, copy: object) -> None:
         """Add a detector's copy, tested once there are two. None: nothing to test."""
         if copy is None:
             return

@@ -21,11 +21,9 @@ import xarray as xr
 from itlens.errors import ProbeError
 from itlens.models import HookedModel, load_model, source_of
 from itlens.planted.altering import PlantableModel
-from itlens.planted.choices import Choices
 from itlens.planted.pairs import PairReader
-from itlens.planted.result import selftest_result
-from itlens.planted.result_file import checked_path, write_selftest
-from itlens.planted.setup import PlantingSetup, set_up
+from itlens.planted.result import checked_path, selftest_result, write_selftest
+from itlens.planted.setup import Choices, PlantingSetup, set_up
 from itlens.progress import late_bar
 from itlens.prompts import Prompt, load_prompts
 from itlens.results.provenance import provenance
@@ -58,7 +56,7 @@ def selftest(
     """Plant known changes into a model; report which probes find them, and how often they find what is not there.
 
     model: hub id, folder or loaded model (default: the embedded base); load: further arguments of `load_model`. probes,
-    plants: "all" or names (`itlens.planted.choices.all_detectors`, `itlens.planted.plants.PLANTS`). strengths: of a
+    plants: "all" or names (`itlens.planted.setup.all_detectors`, `itlens.planted.plants.PLANTS`). strengths: of a
     plant, in units of the noise on the same weights (`itlens.planted.plants`); default 0.25 (less than the noise), 2,
     16, 64 (strong: two thirds of the norm of these weights, with noise=0.01). noise: its standard deviation as a share
     of each tensor's root mean square. repeats: planted pairs of each kind, in random units. calibration: noise-only
@@ -107,7 +105,7 @@ def _prompts(prompts: _SelftestPrompts, default: str) -> list[Prompt]:
     return checked
 
 
-def _attrs(model: HookedModel, setup: PlantingSetup, choices: Choices) -> dict[str, Any]:
+def _attrs(model: HookedModel, setup: PlantingSetup, choices: Choices) -> dict[str, object]:
     source = source_of(model)
     return provenance(
         "selftest", model=source.name, revision=source.revision, adapter=source.adapter, backend=source.backend,

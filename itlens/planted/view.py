@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -69,7 +68,7 @@ def _traces(plant: xr.Dataset) -> Iterator[go.Scatter]:
         )
         color, symbol = _COLORS[number % len(_COLORS)], _SYMBOLS[number % len(_SYMBOLS)]
         x = scores["strength"].values * _DODGE ** (line - (len(meant) - 1) / 2)
-        group: dict[str, Any] = {"legendgroup": str(probe), "showlegend": False, "x": x}
+        group = {"legendgroup": str(probe), "showlegend": False, "x": x}
         yield go.Scatter(
             **group, y=recall, mode="lines+markers", name=f"recall, {text.plotly(probe)}",
             line={"color": color, "width": 2.2}, marker={"size": 8, "color": color, "symbol": symbol},
@@ -140,7 +139,7 @@ def _percent(value: xr.DataArray) -> str:
     return f"{100 * float(value):.1f} %" if is_number(float(value)) else "none to count"
 
 
-def _require(ds: Any) -> None:
+def _require(ds: object) -> None:
     source = "pass what itlens.selftest returns."
     if not isinstance(ds, xr.Dataset):
         raise ResultError(f"views.selftest needs a Dataset, got a {type(ds).__name__}: {source}")

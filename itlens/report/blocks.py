@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Role: TypeAlias = Literal["", "base", "tuned"]
 Format: TypeAlias = Literal["text", "number", "signed", "count", "p", "percent", "points", "interval", "mean"]
 Row: TypeAlias = Mapping[str, Any]
-FORMATS: tuple[Format, ...] = ("text", "number", "signed", "count", "p", "percent", "points", "interval", "mean")
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,11 @@ class Panel:
 Block: TypeAlias = Card | Text | Figure | Table | Panel
 
 
+def rows_of(data: pd.DataFrame) -> list[Row]:
+    """Return the rows of a table, by column."""
+    return [{str(name): value for name, value in row.items()} for row in data.to_dict("records")]
+
+
 def card(label: str, value: str, detail: str = "", role: Role = "") -> Card:
     """Return a card: a number at the top of a finding's section, with a label and a line below it."""
     return Card(label, value, detail, role)
@@ -150,15 +154,25 @@ def figure_block(fig: go.Figure, text: str = "", *, wide: bool = False, height: 
 
 
 def table(
-    data: pd.DataFrame, columns: Sequence[Column] | None = None, title: str = "", text: str = "", **options: Any
+    data: pd.DataFrame,
+    columns: Sequence[Column] | None = None,
+    title: str = "",
+    text: str = "",
+    *,
+    sortable: bool = False,
+    folded: bool = False,
+    terminal: bool = True,
+    terminal_rows: int | None = None,
+    reason: str = "note",
 ) -> Table:
     """Return a table as a block; without `columns`, all columns of the data by their names and types.
 
-    options: the further fields of `Table`. Raises ResultError for anything but a DataFrame.
+    The further arguments are the fields of `Table`. Raises ResultError for anything but a DataFrame.
     """
     if not isinstance(data, pd.DataFrame):
         raise ResultError(f"views.table got a {type(data).__name__}; expected a pandas DataFrame.")
-    return Table(data, guessed_columns(data) if columns is None else columns, title, text, **options)
+    shown = guessed_columns(data) if columns is None else columns
+    return Table(data, shown, title, text, sortable, folded, terminal, terminal_rows, reason)
 
 
 def guessed_columns(data: pd.DataFrame) -> list[Column]:

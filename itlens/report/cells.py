@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from itlens.report.blocks import Column, Row, Table
+from itlens.report.blocks import Column, Row, Table, rows_of
 from itlens.report.numbers import interval, is_number, number, p_value, percent, whole
 
 _LONG = 40  # characters of a text that wants a wide column
@@ -57,9 +56,7 @@ class Grid:
 
 def lay_out(table: Table, columns: Sequence[Column] | None = None) -> Grid:
     """Return a table's cells. columns: those to show (default: all that it declares)."""
-    rows: list[dict[str, Any]] = [
-        {str(name): value for name, value in row.items()} for row in table.data.to_dict("records")
-    ]
+    rows = rows_of(table.data)
     chosen = [column for column in columns or table.columns if _is_there(column, table, rows)]
     tests = _tests(chosen)
     untested = [_untested(row, [chosen[place] for place in tests], table.reason) for row in rows]
@@ -121,13 +118,13 @@ def _sort_name(column: Column) -> str:
     return f"{column.name}_mean" if column.format == "mean" else column.name
 
 
-def _is_there(column: Column, table: Table, rows: list[dict[str, Any]]) -> bool:
+def _is_there(column: Column, table: Table, rows: list[Row]) -> bool:
     if _sort_name(column) in table.data.columns:
         return True
     return callable(column.format) and any(cell_text(column, row) for row in rows)
 
 
-def _is_numeric(column: Column, rows: list[dict[str, Any]]) -> bool:
+def _is_numeric(column: Column, rows: list[Row]) -> bool:
     if column.format == "text":
         return False
     if callable(column.format):
@@ -136,7 +133,7 @@ def _is_numeric(column: Column, rows: list[dict[str, Any]]) -> bool:
     return True
 
 
-def _head(column: Column, table: Table, rows: list[dict[str, Any]]) -> Head:
+def _head(column: Column, table: Table, rows: list[Row]) -> Head:
     numeric = _is_numeric(column, rows)
     long = not numeric and any(len(cell_text(column, row)) > _LONG for row in rows)
     return Head(column.heading, column.help, numeric, long)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
@@ -38,7 +38,7 @@ def environment() -> Environment:
     return made
 
 
-def render(template: str, **values: Any) -> Markup:
+def render(template: str, **values: object) -> Markup:
     """Render a template of this package; the result is safe to print in another one."""
     return Markup(environment().get_template(template).render(**values))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -80,7 +80,7 @@ def faded(color: str, opacity: float = 0.18) -> str:
     return f"rgba({rgb},{opacity:g})"
 
 
-def ticks(values: Any, most: int = _MOST_LABELS) -> dict[str, Any]:
+def ticks(values: Iterable[object], most: int = _MOST_LABELS) -> dict[str, object]:
     """Axis settings that write the labels of cells 0, 1, 2 ..., at most so many of them."""
     labels = [str(value) for value in values]
     every = max(1, -(-len(labels) // most))
@@ -112,7 +112,7 @@ def floats(values: xr.DataArray, *dims: str) -> np.ndarray:
     return np.asarray((values.transpose(*dims) if dims else values).values, dtype=float)
 
 
-def require_result(ds: Any, probe: str, call: str, source: str) -> None:
+def require_result(ds: object, probe: str, call: str, source: str) -> None:
     """Raise ResultError unless `ds` is a Dataset that this probe or diff made."""
     if not isinstance(ds, xr.Dataset) or ds.attrs.get("probe") != probe:
         got = f"a result of {ds.attrs.get('probe') or 'something else'}" if isinstance(ds, xr.Dataset) else None

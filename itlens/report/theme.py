@@ -8,15 +8,12 @@ travels inside each figure: no global template is set.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import plotly.graph_objects as go
 
 from itlens.errors import ResultError
 
 BASE, TUNED, NEUTRAL = "#d55e00", "#2479c2", "#8a9099"
-NEGATIVE = "#8e44ad"  # negative attribution in token views, where blue and vermilion already mean the models
 # Things that are told apart and belong to no model: subspace sizes (with a shape each), linguistic levels from form to
 # meaning. Their lightness differs too, so that colour-blind readers and grey prints keep them apart.
 SIZES = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")
@@ -42,9 +39,9 @@ _AXIS = {
 }
 
 
-def figure(title: str, *, subtitle: str = "", height: int = 420, **layout: Any) -> go.Figure:
+def figure(title: str, *, subtitle: str = "", height: int = 420, **layout: object) -> go.Figure:
     """An empty figure in the style of itlens; `title` and `subtitle` are plotly mark-up (escape before)."""
-    heading: dict[str, Any] = {"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 17}}
+    heading: dict[str, object] = {"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 17}}
     if subtitle:
         heading["subtitle"] = {"text": subtitle, "font": {"size": 12.5}}
     return go.Figure(layout={"template": _template(), "title": heading, "height": height, **layout})

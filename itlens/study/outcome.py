@@ -22,10 +22,9 @@ from itlens.files import write_json, write_text
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Headline, Verdict
 from itlens.findings.options import options_of
-from itlens.report.answers import answer_paragraph
 from itlens.report.blocks import Block, Card, Column, Figure, Panel, Table, Text
 from itlens.report.numbers import headline as format_headline
-from itlens.report.page_data import Page, Row, Section
+from itlens.report.page_data import Page, Row, Section, answer_paragraph
 from itlens.report.render import comparison_in_notebook, render_page
 from itlens.results.store import save
 from itlens.study.comparison import Comparison, Failure, is_asked, open_comparison

@@ -63,7 +63,7 @@ class Weights(Protocol):
     """
 
     facts: dict[str, Any]
-    attrs: dict[str, Any]
+    attrs: dict[str, str]
     tokenizer: Any
 
     def attention(self, layer: int) -> AttentionWeights:
@@ -147,7 +147,7 @@ class ModelWeights:
         """Return the gain of the norm before the unembedding; ones where there is none."""
         return self._gain(getattr(self._model, "ln_final", None))
 
-    def _refuse_experts(self, mlp: Any, layer: int) -> None:
+    def _refuse_experts(self, mlp: object, layer: int) -> None:
         experts = getattr(mlp, "experts", None)
         if experts is None or getattr(mlp, "bound_dense", False):  # some mixtures have plain layers in between
             return
@@ -159,7 +159,7 @@ class ModelWeights:
             "feed-forward layer: keys and values of experts cannot be read yet."
         )
 
-    def _mlp_norms(self, block: Any) -> tuple[Any, Any]:
+    def _mlp_norms(self, block: object) -> tuple[object, object]:
         """Return the norms before and after the MLP."""
         own, shared = getattr(block, "ln2", None), getattr(block, "ln1", None)
         if self.facts["architecture"] in _NORM_AFTER:
@@ -167,15 +167,14 @@ class ModelWeights:
         parallel = getattr(self._model.cfg, "parallel_attn_mlp", False)
         return (shared if own is None and parallel else own), getattr(block, "ln2_post", None)
 
-    def _gain(self, norm: Any) -> Tensor:
+    def _gain(self, norm: object) -> Tensor:
         weight = getattr(norm, "w", None)  # a norm whose gain was folded into the weights has none
         like = self._model.W_E.detach()
         if weight is None:
             return torch.ones(like.shape[1], dtype=like.dtype, device=like.device)
-        gain: Tensor = weight.detach() + self._offset
-        return gain
+        return weight.detach() + self._offset
 
-    def _shared(self, attn: Any, name: str) -> Tensor:
+    def _shared(self, attn: object, name: str) -> Tensor:
         """Return W_K or W_V per key-value head: HookedTransformer expands the plain name to all heads, and copies."""
         weight = getattr(attn, f"_{name}", None)
         weight = getattr(attn, name) if weight is None else weight
@@ -184,8 +183,7 @@ class ModelWeights:
                 f"{name} of {self.attrs['model']} holds {weight.shape[0]} heads; expected its "
                 f"{self.facts['key_value_heads']} key-value heads."
             )
-        shared: Tensor = weight.detach()
-        return shared
+        return weight.detach()
 
 
 def weights_of(model_or_weights: HookedModel | Weights, call: str = "weights_of") -> Weights:

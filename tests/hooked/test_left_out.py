@@ -10,7 +10,7 @@ import torch
 
 import itlens
 from itlens.errors import ProbeError, PromptError
-from itlens.findings.patching.probe_curve import halves
+from itlens.findings.patching.probe_result import halves
 from itlens.hooked.hooks import run_hooked, token_logprobs
 from itlens.hooked.tokens import ForcedPrompts, forced, left_out_attrs
 from itlens.prompts.formats import EMPTY_FORM

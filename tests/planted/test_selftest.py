@@ -12,9 +12,8 @@ import xarray as xr
 
 import itlens
 from itlens.planted import read_selftest, write_selftest
-from itlens.planted.choices import Choices, all_detectors
 from itlens.planted.plants import PLANTS
-from itlens.planted.setup import PlantingSetup, set_up, unit_of
+from itlens.planted.setup import Choices, PlantingSetup, all_detectors, set_up, unit_of
 from tests.commands import Commands
 from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
 

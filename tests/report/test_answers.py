@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from itlens.report.answers import answer_paragraph
 from itlens.report.numbers import headline
+from itlens.report.page_data import answer_paragraph
 from tests.report.pages import row
 
 UP, DOWN = row("score", "higher"), row("mass", "lower", short="the mass fell by 0.02")

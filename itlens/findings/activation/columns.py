@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -19,18 +16,10 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def _differing(row: Mapping[str, Any]) -> str:
-    return f"{whole(row['significant'])} of {whole(row['cells'])}"
-
-
-def _named_head(row: Mapping[str, Any]) -> str:
-    return head_name(int(row["layer"]), int(row["head"]))
-
-
 STATISTICS = (
     Column("statistic", "statistic"),
     Column(
-        "significant", "differ", _differing,
+        "significant", "differ", lambda row: f"{whole(row['significant'])} of {whole(row['cells'])}",
         f"layers or heads (and classes of tokens) with p below {LEVEL:g} after Benjamini-Hochberg",
     ),
     Column("where", "most in"),
@@ -46,7 +35,7 @@ STATISTICS = (
 
 SHIFTED = (
     Column("rank", "rank", "count", "1: changed most"),
-    Column("layer", "head", _named_head, "layer and head, counted from 0"),
+    Column("layer", "head", lambda row: head_name(row["layer"], row["head"]), "layer and head, counted from 0"),
     Column(
         "mean", "relative change", "number", "length of the difference over the length of the base's, mean over prompts"
     ),
@@ -74,8 +63,7 @@ def statistic_rows(ds: xr.Dataset, group: str = "all") -> pd.DataFrame:
         rows.append(
             {"statistic": words, "significant": significant, "cells": cells, "where": _where(table, best)} | measures
         )
-    listed: pd.DataFrame = pd.DataFrame(rows)
-    return listed
+    return pd.DataFrame(rows)
 
 
 def _where(table: xr.DataArray, place: int) -> str:
@@ -91,8 +79,7 @@ def _where(table: xr.DataArray, place: int) -> str:
 def activation_settings(ds: xr.Dataset) -> pd.DataFrame:
     """Return the settings of an activation diff, a row each."""
     known = {words: ds.attrs[name] for name, words in _SETTINGS.items() if ds.attrs.get(name, "") != ""}
-    table: pd.DataFrame = pd.DataFrame({"setting": [*known], "value": [str(value) for value in known.values()]})
-    return table
+    return pd.DataFrame({"setting": [*known], "value": [str(value) for value in known.values()]})
 
 
 def activation_cards(diff: xr.Dataset, shift: xr.Dataset, heads: pd.DataFrame) -> list[Card]:

@@ -1,24 +1,26 @@
-"""The difference of two models' activation summaries, statistic by statistic and head by head.
+"""The difference of two models' activation summaries, statistic by statistic and head by head; means of any number.
 
 1. Align by label: prompts by id; layers, heads, classes and hook points exactly. 2. For each statistic and cell (layer,
 head, class of token), over all prompts and per group: means, the mean paired difference with its bootstrap interval,
 d_z and a paired t-test (`paired_cells`). 3. Correct the p-values of one statistic and class over its heads or layers
-(Benjamini-Hochberg). `activation_scores` reduces the summaries of one model to a few numbers per prompt.
+(Benjamini-Hochberg). `activation_scores` reduces the summaries of one model to a few numbers per prompt;
+`activation_means` averages those of several models over prompts, with intervals (a trend along them:
+`itlens.diff.series`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from itlens.errors import ResultError
-from itlens.findings.activation.diff_means import group_coordinates, stacked_like
+from itlens.errors import ResultError, first_few
+from itlens.findings.shared import attrs_of_sides
 from itlens.results.provenance import provenance
 from itlens.stats.groups import groups_of
-from itlens.stats.paired import MEASURES, adjust, paired_cells
+from itlens.stats.paired import MEASURES, adjust, cell_interval, paired_cells, too_few
 
 # settings that both results must share: statistics of differently framed texts are not comparable
 _SAME = ("hooks", "reduce", "format", "lens_positions")
@@ -58,15 +60,16 @@ def compare_activations(
     ds: xr.Dataset = xr.concat(tested, dim="group", coords="minimal", compat="override")
     same = left["tokens_digest"].values == right["tokens_digest"].values
     attrs = _attrs(base, tuned, prompt_count=left.sizes["prompt"], same_tokens=int(same.sum()))
-    ds = ds.assign_coords(
-        measure=np.array(MEASURES, dtype=np.str_),
-        same_tokens=("group", np.array([int(same[chosen].sum()) for chosen in groups.values()])),
+    coords = {
+        "measure": np.array(MEASURES, dtype=np.str_),
+        "same_tokens": ("group", np.array([int(same[chosen].sum()) for chosen in groups.values()])),
         **group_coordinates(groups, minimum),
-    ).assign_attrs(attrs | {"seed": seed, "resamples": resamples, "minimum": minimum})
+    }
+    ds = ds.assign_coords(coords).assign_attrs(attrs | {"seed": seed, "resamples": resamples, "minimum": minimum})
     return ds
 
 
-def _aligned(base: Any, tuned: Any) -> tuple[xr.Dataset, xr.Dataset]:
+def _aligned(base: xr.Dataset, tuned: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
     """Return both sides with the prompts in the base's order."""
     for name, ds in (("base", base), ("tuned", tuned)):
         if not isinstance(ds, xr.Dataset) or ds.attrs.get("probe") != "activations":
@@ -79,10 +82,7 @@ def _aligned(base: Any, tuned: Any) -> tuple[xr.Dataset, xr.Dataset]:
             )
     lone = [str(name) for name in dict.fromkeys([*base, *tuned]) if name not in base or name not in tuned]
     if lone:
-        more = f" and {len(lone) - 5} more" if len(lone) > 5 else ""
-        raise ResultError(
-            f"Only one side has {', '.join(lone[:5])}{more}; compute both with the same hooks= and reduce=."
-        )
+        raise ResultError(f"Only one side has {first_few(lone)}; compute both with the same hooks= and reduce=.")
     for dim in dict.fromkeys([*base.dims, *tuned.dims]):
         if dim != "prompt" and not _labels(base, dim) == _labels(tuned, dim):
             raise ResultError(
@@ -95,10 +95,7 @@ def _aligned(base: Any, tuned: Any) -> tuple[xr.Dataset, xr.Dataset]:
         absent = {*ids[other], *_left_out(sides[other])}
         missing = [prompt for prompt in ids[name] if prompt not in absent]
         if missing:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise ResultError(
-                f"{len(missing)} prompts have {name} results but no {other} ones: {', '.join(missing[:5])}{more}."
-            )
+            raise ResultError(f"{len(missing)} prompts have {name} results but no {other} ones: {first_few(missing)}.")
     both = [prompt for prompt in ids["base"] if prompt in set(ids["tuned"])]
     if not both:
         raise ResultError("Every prompt was left out on one of the two sides; see attrs['note'] of both results.")
@@ -111,24 +108,25 @@ def _left_out(ds: xr.Dataset) -> list[str]:
     return [prompt for prompt in str(ds.attrs.get("left_out", "")).split(", ") if prompt]
 
 
-def _labels(ds: xr.Dataset, dim: Any) -> list[Any]:
+def _labels(ds: xr.Dataset, dim: Hashable) -> list[object]:
     return ds[dim].values.tolist() if dim in ds.dims else []
 
 
-def _group(left: xr.Dataset, right: xr.Dataset, chosen: np.ndarray, **options: Any) -> xr.Dataset:
+def _group(left: xr.Dataset, right: xr.Dataset, chosen: np.ndarray, **options: int) -> xr.Dataset:
     return xr.Dataset({name: _statistic(left[name][chosen], right[name][chosen], **options) for name in left.data_vars})
 
 
-def _statistic(left: xr.DataArray, right: xr.DataArray, **options: Any) -> xr.DataArray:
+def _statistic(left: xr.DataArray, right: xr.DataArray, **options: int) -> xr.DataArray:
     """Return one statistic's measures on (measure, ...) over these prompts."""
     left, right = left.transpose("prompt", ...), right.transpose("prompt", ...)
     shape, dims = left.shape[1:], left.dims[1:]
-    measures = paired_cells(*(side.values.reshape(len(side), -1) for side in (left, right)), **options)
+    base, tuned = (side.values.reshape(len(side), -1) for side in (left, right))
+    measures = paired_cells(base, tuned, **options)
     measures["p_bh"] = _corrected(measures["p_paired"].reshape(shape), dims).ravel()
     return stacked_like(left, "measure", MEASURES, [measures[name] for name in MEASURES])
 
 
-def _corrected(p: np.ndarray, dims: tuple[Any, ...]) -> np.ndarray:
+def _corrected(p: np.ndarray, dims: tuple[Hashable, ...]) -> np.ndarray:
     """Correct within each family of cells (Benjamini-Hochberg)."""
     axes = [place for place, name in enumerate(dims) if name in _FAMILIES]
     in_front = np.moveaxis(p, axes, range(len(axes)))
@@ -137,14 +135,10 @@ def _corrected(p: np.ndarray, dims: tuple[Any, ...]) -> np.ndarray:
     return np.moveaxis(corrected, range(len(axes)), axes)
 
 
-def _attrs(base: xr.Dataset, tuned: xr.Dataset, **more: Any) -> dict[str, Any]:
-    sides = {
-        f"{name}_{key}": ds.attrs.get(key, "")
-        for key in ("model", "revision", "adapter", "dtype")
-        for name, ds in (("base", base), ("tuned", tuned))
-    }
+def _attrs(base: xr.Dataset, tuned: xr.Dataset, **more: object) -> dict[str, object]:
     notes = [f"{name}: {ds.attrs['note']}" for name, ds in (("base", base), ("tuned", tuned)) if ds.attrs.get("note")]
     same = {name: base.attrs.get(name, "") for name in _SAME}
+    sides = attrs_of_sides(base.attrs, tuned.attrs, ("model", "revision", "adapter", "dtype"))
     return provenance("diff.activations", **sides, **same, **more, note="; ".join(notes))
 
 
@@ -167,5 +161,100 @@ def activation_scores(activations: xr.Dataset) -> pd.DataFrame:
     if not scores:
         raise ResultError(f"This result has none of {', '.join(name for name, _ in _SCORES.values())}; see hooks=.")
     ids, groups = activations["prompt"].values.astype(str), activations["group"].values.astype(str)
-    table: pd.DataFrame = pd.DataFrame({"id": ids, "group": groups, **scores})
-    return table
+    return pd.DataFrame({"id": ids, "group": groups, **scores})
+
+
+# ---- means of any number of models
+
+SUMMARIES = ("n", "mean", "ci_low", "ci_high")
+_SAME_OF_MODELS = ("hooks", "format", "lens_positions")
+
+
+def activation_means(
+    results: Mapping[str, xr.Dataset], *, seed: int = 0, resamples: int = 2000, minimum: int = 5
+) -> xr.Dataset:
+    """Average each model's activation summaries over prompts: over all prompts and per group.
+
+    results: by the models' labels, in order, Datasets of `itlens.activations` on the same prompts with the same
+    settings. seed, resamples: of the bootstrap. minimum: fewer prompts get no interval.
+
+    Returns the statistics of the input on (model, group, summary, ...), prompts replaced by group ("all", then each
+    group of prompts) and summary: n (prompts that count), mean, ci_low, ci_high (95 % percentile bootstrap over
+    prompts). Units are the statistic's own. On (group): prompts, note. Raises ResultError for other results, and for
+    models whose prompts, shapes or settings differ.
+    """
+    if not isinstance(results, Mapping) or isinstance(results, xr.Dataset) or not results:
+        raise ResultError("activation_means takes results by model, such as {'base': ..., 'sft': ..., 'dpo': ...}.")
+    labels = [str(label) for label in results]
+    models = _aligned_models(labels, list(results.values()))
+    groups = groups_of(models[0]["group"].values)
+    options = {"seed": seed, "resamples": resamples, "minimum": minimum}
+    means = [
+        xr.concat([_means(ds.isel(prompt=chosen), **options) for chosen in groups.values()], dim="group")
+        for ds in models
+    ]
+    same = {name: models[0].attrs.get(name, "") for name in _SAME_OF_MODELS}
+    ds: xr.Dataset = (
+        xr.concat(means, dim="model")
+        .assign_coords({"model": labels} | group_coordinates(groups, minimum))
+        .assign_attrs(provenance("diff.activation_means", **same, **options))
+    )
+    return ds
+
+
+def _aligned_models(labels: Sequence[str], results: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Return all with the prompts in the first one's order."""
+    for label, ds in zip(labels, results, strict=True):
+        if not isinstance(ds, xr.Dataset) or ds.attrs.get("probe") != "activations":
+            raise ResultError(f"{label!r} is not a Dataset of itlens.activations; compute it, or load it.")
+    first = results[0]
+    for label, ds in zip(labels[1:], results[1:], strict=True):
+        for name in _SAME_OF_MODELS:
+            if first.attrs.get(name) != ds.attrs.get(name):
+                raise ResultError(f"{labels[0]!r} and {label!r} differ in {name}; compute both with the same {name}.")
+        if set(first.data_vars) != set(ds.data_vars):
+            raise ResultError(
+                f"{labels[0]!r} and {label!r} have different statistics; compute both with the same hooks."
+            )
+        for dim in first.dims:
+            ours, theirs = (each[dim].values.tolist() if dim in each.dims else [] for each in (first, ds))
+            if (sorted(ours) != sorted(theirs)) if dim == "prompt" else (ours != theirs):
+                raise ResultError(
+                    f"{labels[0]!r} and {label!r} have other labels on {dim!r} ({len(ours)} and {len(theirs)}); give "
+                    "results of the same prompts and of models of one shape."
+                )
+    return [first, *(ds.sel(prompt=first["prompt"].values) for ds in results[1:])]
+
+
+def _means(ds: xr.Dataset, **options: int) -> xr.Dataset:
+    return xr.Dataset({name: means_over_prompts(values, **options) for name, values in ds.data_vars.items()})
+
+
+def means_over_prompts(values: xr.DataArray, *, seed: int, resamples: int, minimum: int) -> xr.DataArray:
+    """Return SUMMARIES of one statistic, on (summary, ...)."""
+    values = values.transpose("prompt", ...)
+    cells = values.values.reshape(len(values), -1).astype(float)
+    known = np.isfinite(cells)
+    n = known.sum(axis=0)
+    mean = np.divide(np.where(known, cells, 0.0).sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
+    low, high, enough = *np.full((2, n.size), np.nan), n >= max(minimum, 2)
+    low[enough], high[enough] = cell_interval(cells[:, enough], seed=seed, resamples=resamples)
+    return stacked_like(values, "summary", SUMMARIES, [n.astype(float), mean, low, high])
+
+
+def stacked_like(values: xr.DataArray, axis: str, labels: Sequence[str], rows: Sequence[np.ndarray]) -> xr.DataArray:
+    """Return rows of cells on (axis, ...), with the axes, coordinates and attrs of `values` but for prompts."""
+    shape, dims = values.shape[1:], values.dims[1:]
+    coords = {name: values[name] for name in dims if name in values.coords}
+    stacked = np.stack(rows).reshape(len(labels), *shape)
+    return xr.DataArray(stacked, dims=(axis, *dims), coords=coords | {axis: list(labels)}, attrs=values.attrs)
+
+
+def group_coordinates(groups: Mapping[str, np.ndarray], minimum: int) -> dict[str, object]:
+    """Return coordinates on (group): its name, how many prompts it has, and why there is no test or interval."""
+    counts = [int(chosen.sum()) for chosen in groups.values()]
+    return {
+        "group": list(groups),
+        "prompts": ("group", np.array(counts)),
+        "note": ("group", np.array([too_few(count, minimum) for count in counts], dtype=np.str_)),
+    }

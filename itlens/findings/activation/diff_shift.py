@@ -9,14 +9,13 @@ Kernel alignments are over the tokens of all prompts together: they are no means
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.findings.activation.diff_means import SUMMARIES, group_coordinates, means_over_prompts, stacked_like
+from itlens.findings.activation.diff import SUMMARIES, group_coordinates, means_over_prompts, stacked_like
 from itlens.results.provenance import provenance
 from itlens.stats.groups import groups_of
 from itlens.stats.paired import MEASURES, adjust, paired_cells
@@ -92,11 +91,10 @@ def shifted_heads(
     table["n"] = table["n"].astype(int)
     table = table.sort_values("mean", ascending=by.endswith("cosine"), kind="stable", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
-    heads: pd.DataFrame = table[["rank", "layer", "head", "mean", "ci_low", "ci_high", "n"]].rename_axis(columns=None)
-    return heads
+    return table[["rank", "layer", "head", "mean", "ci_low", "ci_high", "n"]].rename_axis(columns=None)
 
 
-def _refuse_other(shift: Any) -> None:
+def _refuse_other(shift: object) -> None:
     if not isinstance(shift, xr.Dataset) or shift.attrs.get("probe") != "activation_shift":
         raise ResultError("This is no Dataset of itlens.activation_shift; compute it, or load it.")
 
@@ -115,11 +113,12 @@ def _sides(shift: xr.Dataset) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
     return sides
 
 
-def _tested(base: xr.DataArray, tuned: xr.DataArray, **options: Any) -> xr.DataArray:
+def _tested(base: xr.DataArray, tuned: xr.DataArray, **options: int) -> xr.DataArray:
     """Return MEASURES of one statistic, on (measure, ...)."""
     last = [dim for dim in base.dims if dim == "token_class"]
     base, tuned = (side.transpose("prompt", ..., *last) for side in (base, tuned))
-    measures = paired_cells(*(side.values.reshape(len(side), -1) for side in (base, tuned)), **options)
+    of_base, of_tuned = (side.values.reshape(len(side), -1) for side in (base, tuned))
+    measures = paired_cells(of_base, of_tuned, **options)
     classes = base.sizes.get("token_class", 1)  # the last axis: each class is a family, over layers and heads
     families = measures["p_paired"].reshape(-1, classes).T
     measures["p_bh"] = np.array([adjust(family, "fdr_bh") for family in families]).T.ravel()

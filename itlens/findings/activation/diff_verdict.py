@@ -8,7 +8,7 @@ the model that wrote the response is favoured there by construction.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -136,7 +136,7 @@ def _strongest(statistics: dict[str, xr.DataArray], corrected: np.ndarray, signi
 
 def _cell_name(name: str, table: xr.DataArray, cell: xr.DataArray) -> str:
     """ "attention mass on instruction tokens in head L3H1" """
-    at: dict[str, Any] = {str(dim): cell[dim].values for dim in table.dims[1:] if dim in cell.coords}
+    at = {str(dim): cell[dim].values for dim in table.dims[1:] if dim in cell.coords}
     words = str(table.attrs.get("long_name", name))
     words += f" on {at.pop('token_class')} tokens" if "token_class" in at else ""
     layer, head = at.pop("layer", None), at.pop("head", None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -33,7 +33,8 @@ from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Block, Figure, Table, Text
 
 if TYPE_CHECKING:
-    from itlens.hooked.tokens import ForcedPrompts
+    from itlens.findings.detector import Detector
+    from itlens.hooked.tokens import Forced
     from itlens.models import ModelPair
 
 SHIFT = "shift"
@@ -77,7 +78,7 @@ class PairOnTokens(NamedTuple):
     """A pair, and the prompts that both models read."""
 
     pair: ModelPair
-    prompts: ForcedPrompts
+    prompts: list[Forced]
 
 
 class Activation(Finding):
@@ -94,7 +95,7 @@ class Activation(Finding):
         """The tuned model first: it may have to write the responses."""
         return ("tuned", "base", SHIFT)
 
-    def describe(self, plan: Plan) -> Mapping[str, Any]:
+    def describe(self, plan: Plan) -> Mapping[str, object]:
         """Which summaries are computed: results depend on it."""
         from itlens.findings.activation.probe import GROUPS
         from itlens.findings.activation.probe_shift_record import KINDS
@@ -121,7 +122,7 @@ class Activation(Finding):
         refuse_foreign_tokens(prompts, model)
         return summarise(model, prompts, progress=plan.tell)
 
-    def compare(self, saved: Saved, plan: Plan) -> Mapping[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Compare the two models' summaries, and reduce the shift over prompts; nothing until all three are there."""
         units = saved["pair"]
         if not all(name in units for name in (*SIDES, SHIFT)):
@@ -181,8 +182,7 @@ class Activation(Finding):
             scores = activation_scores(summaries)
             scores.insert(0, "model", side)
             sides.append(scores.assign(tokens=summaries["tokens_digest"].values.astype(str)))
-        table: pd.DataFrame = pd.concat(sides, ignore_index=True)
-        return table
+        return pd.concat(sides, ignore_index=True)
 
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """residual_change: relative change of the residual stream, mean over layers and prompts, no first tokens."""
@@ -191,13 +191,13 @@ class Activation(Finding):
         change = tables["_shift"]["resid_relative_change"].sel(token_class="rest")
         return {"residual_change": float(change.mean())}
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Shift of heads, of patterns, of feed-forward layers."""
         from itlens.findings.activation.detectors import HeadShift, LayerShift, PatternShift
 
         return (HeadShift, PatternShift, LayerShift)
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """`Comparison.activation`: an `ActivationResults`, or None where it is not finished."""
         if "activations" not in tables:
             return {"activation": None}

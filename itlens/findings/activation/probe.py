@@ -129,7 +129,7 @@ def activations(
     return with_counts
 
 
-def _checked_hooks(model: HookedModel, hooks: Any, reduce: Any) -> tuple[list[str], OwnPoints]:
+def _checked_hooks(model: HookedModel, hooks: object, reduce: object) -> tuple[list[str], OwnPoints]:
     """Return the groups and the hook points that were requested."""
     if not isinstance(hooks, Iterable):
         raise ProbeError(f"hooks={hooks!r}; expected some of {', '.join(GROUPS)}, or names of hook points.")
@@ -153,7 +153,7 @@ def _checked_hooks(model: HookedModel, hooks: Any, reduce: Any) -> tuple[list[st
     return groups, points
 
 
-def _checked_tokens(model: HookedModel, listed: list[Forced], responses: Any, **how: Any) -> list[Forced]:
+def _checked_tokens(model: HookedModel, listed: list[Forced], responses: object, **how: object) -> list[Forced]:
     """Return tokens that were made before, if this model can read them."""
     if responses is not None or how["format"] != "raw" or how["prepend_bos"] is not None:
         raise ProbeError("responses=, format= and prepend_bos= are for prompts; these are tokens already.")
@@ -202,7 +202,7 @@ def _dataset(
     rows: Sequence[dict[str, np.ndarray]],
     texts: Sequence[Forced],
     labels: Sequence[str],
-    attrs: dict[str, Any],
+    attrs: dict[str, object],
 ) -> xr.Dataset:
     """Put one row of numbers per prompt on labelled axes. Raises ProbeError for a statistic that overflowed."""
     variables = {}
@@ -231,7 +231,7 @@ def _refuse_infinite(values: np.ndarray, dims: tuple[str, ...], name: str, texts
         )
 
 
-def _prompt_coordinates(texts: Sequence[Forced]) -> dict[str, Any]:
+def _prompt_coordinates(texts: Sequence[Forced]) -> dict[str, object]:
     def strings(values: list[str]) -> tuple[str, np.ndarray]:
         return "prompt", np.array(values, dtype=np.str_)
 

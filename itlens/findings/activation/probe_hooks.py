@@ -63,8 +63,8 @@ class OwnHooks:
         """One function at each point; every point must be met by the run."""
         self._kept = {}
 
-        def hook(point: str) -> Callable[[torch.Tensor, Any], None]:
-            def call(value: torch.Tensor, hook: Any) -> None:
+        def hook(point: str) -> Callable[[torch.Tensor, object], None]:
+            def call(value: torch.Tensor, hook: object) -> None:
                 self._kept[point] = (
                     class_rms(point, value, prompt) if self._reduce is None else self._reduced(point, value, prompt)
                 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -120,16 +120,19 @@ def activation_shift(
         tables = compare_layers(recordings, layers, tell)
         if "lens" in kinds:
             tables |= _lens(recordings, recorded, wanted, report, device, tell)
-    settings = {"responses": _whose(prompts, read, responses), "hooks": ", ".join(kinds), "format": format}
+    settings: dict[str, object] = {
+        "responses": _whose(prompts, read, responses),
+        "hooks": ", ".join(kinds),
+        "format": format,
+    }
     limits = {"max_new_tokens": tokens, "lens_positions": wanted, "cache_bytes": most, "seed": seed}
     models = {side: recorded[side].attrs for side in SIDES}
-    return _dataset(recordings, tables, models, settings | limits | left_out_attrs(read))
+    return _dataset(recordings, tables, models, {**settings, **limits, **left_out_attrs(read)})
 
 
-def _checked_kinds(hooks: Any) -> tuple[Kind, ...]:
+def _checked_kinds(hooks: object) -> tuple[Kind, ...]:
     """Return the hooks= of a call, in the order of KINDS. Raises ProbeError for unknown ones."""
-    single = isinstance(hooks, str) or not isinstance(hooks, Iterable)
-    names = (hooks,) if single else tuple(hooks)
+    names = tuple(hooks) if isinstance(hooks, Iterable) and not isinstance(hooks, str) else (hooks,)
     unknown = [name for name in names if name not in KINDS]
     if hooks is None or not names:
         raise ProbeError(f"hooks={hooks!r} names nothing to compare; expected some of {', '.join(KINDS)}.")
@@ -143,7 +146,7 @@ def _checked_kinds(hooks: Any) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in names)
 
 
-def _order(responses: Any) -> tuple[SideName, SideName]:
+def _order(responses: object) -> tuple[SideName, SideName]:
     """Return which model runs first: the one that generates, so that each is loaded once. Raises ProbeError."""
     if responses not in RESPONSES:
         raise ProbeError(f"responses={responses!r} is unknown; expected one of {', '.join(map(repr, RESPONSES))}.")
@@ -211,7 +214,7 @@ def _lens(
     return tables | {"lens_positions": (("prompt",), np.array([len(place) for place in places]))}
 
 
-def _whose(prompts: Any, read: Sequence[Forced], responses: str) -> str:
+def _whose(prompts: object, read: Sequence[Forced], responses: str) -> str:
     """Return whose responses were read; "forced" where the caller gave tokens."""
     given = isinstance(prompts, (list, tuple)) and any(prompt is read[0] for prompt in prompts)
     return "forced" if given else responses
@@ -220,20 +223,20 @@ def _whose(prompts: Any, read: Sequence[Forced], responses: str) -> str:
 def _dataset(
     recordings: Recordings,
     tables: ShiftTables,
-    models: Mapping[SideName, Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    models: Mapping[SideName, Mapping[str, object]],
+    settings: Mapping[str, object],
 ) -> xr.Dataset:
     """Put the tables on labelled axes. models: attrs of each; settings: of the call."""
     plan = recordings.plan
     counts = np.stack([columns.sum(axis=0) for columns in recordings.columns]).astype(np.int64)
     tables = tables | {"token_count": (("prompt", "token_class"), counts)}
     sizes = {dim: size for dims, values in tables.values() for dim, size in zip(dims, values.shape, strict=True)}
-    axes: dict[str, Any] = {dim: values for dim, values in _axes(recordings, sizes).items() if dim in sizes}
+    axes = {dim: values for dim, values in _axes(recordings, sizes).items() if dim in sizes}
     groups = np.array([prompt.group for prompt in plan.prompts], dtype=object)
     kept, everything = sum(map(len, plan.positions)), sum(len(prompt.read) for prompt in plan.prompts)
     of_models = {f"{side}_{key}": value for side, known in models.items() for key, value in known.items()}
     cut = "" if kept == everything else f"{kept} of {everything} positions were kept (cache_bytes)"
-    note = {"note": "; ".join(filter(None, (settings.get("note", ""), cut)))}
+    note = {"note": "; ".join(filter(None, (str(settings.get("note", "")), cut)))}
     return xr.Dataset(
         {name: (*table, {"unit": "nats"} if name in _NATS else {}) for name, table in tables.items()},
         coords=axes | {"group": ("prompt", groups)},
@@ -243,7 +246,7 @@ def _dataset(
     )
 
 
-def _axes(recordings: Recordings, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _axes(recordings: Recordings, sizes: Mapping[str, int]) -> dict[str, object]:
     return {
         "prompt": np.array([prompt.id for prompt in recordings.plan.prompts], dtype=object),
         "layer": np.arange(sizes.get("layer", 0)),

@@ -59,7 +59,7 @@ class ShiftPlan:
 class Recorded:
     """What is kept of a model. attrs: for the result; readout: with "lens" only; block_parameters: of all layers."""
 
-    attrs: dict[str, Any]
+    attrs: dict[str, str]
     readout: Readout | None
     block_parameters: int
 

@@ -1,6 +1,6 @@
 """What a comparison of word pairs says about instruction verbs, as a verdict.
 
-Decided over all heads by `p_null`, the larger p of the two nulls of `diff_groups`, two-sided. The bootstrap interval of
+Decided over all heads by `p_null`, the larger p of the two nulls (`diff_verbs`), two-sided. The bootstrap interval of
 the table takes verbs as independent, which related verbs are not: where it disagrees with `p_null`, the verdict gives
 the range of random verb sets in its place, and says so.
 """

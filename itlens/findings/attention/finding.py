@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,11 @@ import xarray as xr
 
 from itlens.errors import ProbeError
 from itlens.findings.attention.columns import MOVED_HEADS, SETTINGS, VERB_GROUPS, pair_terms
-from itlens.findings.attention.diff import compare_word_pairs
-from itlens.findings.attention.diff_changes import moved_heads, pair_changes
-from itlens.findings.attention.diff_groups import group_rows, verb_changes, verb_shares
-from itlens.findings.attention.diff_tables import join_pair_tables
+from itlens.findings.attention.diff import compare_word_pairs, group_rows, verb_changes, verb_shares
+from itlens.findings.attention.diff_pairs import join_pair_tables, moved_heads, pair_changes
 from itlens.findings.attention.diff_verdict import conclude_pairs
-from itlens.findings.attention.view import LEVEL, heads, top_pairs
+from itlens.findings.attention.view import LEVEL, heads, top_pairs, verbs
 from itlens.findings.attention.view_pairs import pair_panel
-from itlens.findings.attention.view_verbs import verbs
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import VECTORS, VOCABULARY
@@ -30,6 +27,7 @@ from itlens.vocabulary import Vocabulary, WordVectors
 
 if TYPE_CHECKING:
     from itlens.findings.attention.probe import LayerSearch
+    from itlens.findings.detector import Detector
     from itlens.weights import Weights
 
 _PANELS = 5  # of the moved heads, with their pairs
@@ -95,7 +93,7 @@ class AttentionFinding(Finding):
         result = source.layer(int(unit.removeprefix("layer-")))
         return {"pairs": result.pairs, "energy": result.energy}
 
-    def compare(self, saved: Saved, plan: Plan) -> Mapping[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Compare the layers that both models have finished.
 
         word_pairs, pair_changes, verbs, moved_heads: of `itlens.diff`. _pairs: all pairs of a model, read on access.
@@ -149,13 +147,13 @@ class AttentionFinding(Finding):
         """word_pair_overlap: mean over heads of the overlap of both models' pairs."""
         return {"word_pair_overlap": float(tables["word_pairs"]["overlap"].mean())}
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Word pairs of each head."""
         from itlens.findings.attention.detectors import WordPairs
 
         return (WordPairs,)
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """words, pairs (of "base" and "tuned"), verb_shares, changes, moved."""
         return {
             "words": tables["word_pairs"],

@@ -14,7 +14,6 @@ positive when reading a word raises that word. The nonzero eigenvalues are those
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,7 +107,7 @@ class _Words:
         self.write = WordRows(weights, self._tokens, "output", per_word=width)
         self.read.block = self.write.block = min(self.read.block, self.write.block)  # free memory changes in between
 
-    def attrs(self, probe: str, grid: HeadGrid, **settings: Any) -> dict[str, Any]:
+    def attrs(self, probe: str, grid: HeadGrid, **settings: object) -> dict[str, object]:
         unknown = int((~self._tokens.known).sum())
         return table_attrs(probe, self.weights, self.vocab, grid, unknown_to_tokenizer=unknown, **settings)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
@@ -72,7 +72,7 @@ def word_pair_panel(
     Raises ResultError for other tables, for tables made with different vocabularies, vectors or settings, and for a
     head that was not probed.
     """
-    names = tuple(short_name(str(_attrs(table).get("model", ""))) for table in (base, tuned))
+    names = tuple(short_name(str(getattr(table, "attrs", {}).get("model", ""))) for table in (base, tuned))
     return pair_panel(base, tuned, layer=layer, head=head, top=top, names=names, call="views.word_pairs")
 
 
@@ -159,7 +159,3 @@ def _range(values: list[int]) -> str:
     if values and values == list(range(values[0], values[-1] + 1)):
         return f"{values[0]} to {values[-1]}" if len(values) > 1 else f"{values[0]} only"
     return ", ".join(map(str, values)) or "none"
-
-
-def _attrs(table: Any) -> dict[Any, Any]:
-    return getattr(table, "attrs", {})

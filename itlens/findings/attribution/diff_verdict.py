@@ -11,16 +11,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from itlens.findings.base import Direction, Headline, Verdict
+from itlens.findings.base import Direction, Headline, Tables, Verdict
 from itlens.stats.paired import p_text
 
 # whose responses the models were read on; own: each model on its own
@@ -36,10 +35,19 @@ class Conclusion(Verdict):
     doubts: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, claim: str, doubts: tuple[str, ...] = (), **fields: Any) -> Conclusion:
+    def of(
+        cls,
+        claim: str,
+        doubts: tuple[str, ...] = (),
+        *,
+        direction: Direction = "none",
+        tested: bool = True,
+        numbers: tuple[Headline, ...] = (),
+        short: str = "",
+    ) -> Conclusion:
         """Return the verdict that says the claim and the first doubt; the other doubts are its caveat."""
-        sentence = " ".join([claim, *doubts[:1]])
-        return cls(sentence, caveat=" ".join(doubts[1:]), claim=claim, doubts=doubts, **fields)
+        sentence, caveat = " ".join([claim, *doubts[:1]]), " ".join(doubts[1:])
+        return cls(sentence, direction, tested, caveat, numbers, short, claim, doubts)
 
     def doubted(self, doubt: str) -> Conclusion:
         """Return the same with a doubt that matters more than the others."""
@@ -110,7 +118,7 @@ class _Test:
         return Headline(name, self.difference, self.low, self.high, self.p, self.n)
 
 
-def conclusion(tables: Mapping[str, Any], alpha: float = 0.05) -> Conclusion:
+def conclusion(tables: Tables, alpha: float = 0.05) -> Conclusion:
     """Return what came out.
 
     tables: those of `itlens.diff.attributions` by name, and "_responses": whose responses were read (default: "own").
@@ -206,7 +214,7 @@ def _only_at_equal_length(equal: _Test, writer: Writer, alpha: float) -> str:
     return f"Over the same number of tokens it is significantly {equal.direction} in the tuned model ({equal.change})."
 
 
-def _fails(tables: Mapping[str, Any], whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
+def _fails(tables: Tables, whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
     """Return under which other analyses a significant difference is not significant, or has the other sign."""
     fails = []
     if whole.p_ranks >= alpha:
@@ -221,7 +229,7 @@ def _fails(tables: Mapping[str, Any], whole: _Test, equal: _Test, writer: Writer
     return f"It does not hold {' and not '.join(fails)}." if fails else ""
 
 
-def _holds(tables: Mapping[str, Any], whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
+def _holds(tables: Tables, whole: _Test, equal: _Test, writer: Writer, alpha: float) -> str:
     """Return under which other analyses a significant difference is significant too."""
     grid: xr.Dataset = tables["sensitivity"]
     settings = int(((grid.p_paired < alpha) & (np.sign(grid.difference) == whole.sign)).sum())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
@@ -16,7 +16,7 @@ import xarray as xr
 from itlens.errors import ProbeError
 from itlens.findings.attribution.columns import GROUPS, PROMPTS, REGRESSION, WELCH
 from itlens.findings.attribution.diff import AttributionDiff, attributions
-from itlens.findings.attribution.diff_content import prompt_scores
+from itlens.findings.attribution.diff_template import prompt_scores
 from itlens.findings.attribution.diff_verdict import Conclusion, Writer, conclusion
 from itlens.findings.attribution.view import groups, profile, scores, sensitivity
 from itlens.findings.attribution.view_tokens import token_pair
@@ -24,10 +24,11 @@ from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, attributed
 from itlens.prompts.formats import EMPTY_FORM
-from itlens.report.blocks import Block, Card, Figure, Role, Table, Text, guessed_columns
+from itlens.report.blocks import Block, Card, Figure, Role, Row, Table, Text, guessed_columns
 from itlens.report.numbers import interval, is_number, number, p_value, whole
 
 if TYPE_CHECKING:
+    from itlens.findings.detector import Detector
     from itlens.models.hooked_model import HookedModel
     from itlens.prompts import Prompt
     from itlens.prompts.formats import Framed
@@ -90,7 +91,7 @@ class Attribution(Finding):
         kept = result.assign(score=result["score"].astype("float32"))  # enough to rank and level scores
         return kept.assign_attrs(response_of=writer)
 
-    def compare(self, saved: Saved, plan: Plan) -> dict[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Return the tables of `itlens.diff.attributions`; in memory, the attributions and examples of them."""
         units = list(saved["base"])
         prompts = [plan.prompts[plan.number_of(unit)] for unit in units]
@@ -185,13 +186,13 @@ class Attribution(Finding):
         numbers = ["instruction_score", "response_tokens"] + ([] if framed is None else ["template_share"])
         return both[["model", "id", "group", *numbers]]
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Return the detector of moved embeddings."""
         from itlens.findings.attribution.detectors import TokenAttribution
 
         return (TokenAttribution,)
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return `Comparison.diff`, `Comparison.base` and `Comparison.tuned`."""
         diff = AttributionDiff._make(tables.get(name) for name in AttributionDiff._fields)
         return {"diff": diff, "base": tables["_base"], "tuned": tables["_tuned"]}
@@ -254,7 +255,7 @@ def _cards(tables: Tables) -> list[Block]:
     return [base, tuned, Card("paired difference, tuned − base", value, _difference(tables, row))]
 
 
-def _difference(tables: Tables, row: Mapping[str, Any]) -> str:
+def _difference(tables: Tables, row: Row) -> str:
     parts = [f"95 % interval {interval(row['ci_low'], row['ci_high'])}", f"n = {whole(row['n'])} prompts"]
     if is_number(row["p_paired"]):
         p = p_value(row["p_paired"])

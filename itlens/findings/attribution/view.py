@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,8 @@ import xarray as xr
 
 from itlens.errors import ResultError
 from itlens.report import text, theme
-from itlens.report.head_grid import faded
+from itlens.report.blocks import Row, rows_of
+from itlens.report.head_grid import faded, floats
 from itlens.report.numbers import interval, is_number, number, p_value, stars, whole
 from itlens.report.theme import require
 
@@ -85,7 +85,7 @@ def groups(groups: pd.DataFrame) -> go.Figure:
     require(groups, _GROUPS, "views.groups", "AttributionDiff.groups")
     table = groups.reset_index(drop=True)
     rows = np.arange(len(table))
-    records: list[Any] = table.to_dict("records")
+    records = rows_of(table)
     is_all = (table["group"] == "all").to_numpy(bool)
     fig = theme.figure(
         "Difference per group",
@@ -128,13 +128,13 @@ def _intervals(table: pd.DataFrame, rows: np.ndarray, size: int, symbol: str) ->
     )  # fmt: skip
 
 
-def _group_label(row: Mapping[str, Any]) -> str:
+def _group_label(row: Row) -> str:
     name = text.plotly(text.short(row["group"], 32))
     name = "<b>all prompts</b>" if name == "all" else name
     return f"{name} (n={whole(row['n'])})"
 
 
-def _test_words(row: Mapping[str, Any]) -> str:
+def _test_words(row: Row) -> str:
     p = row.get("p_paired" if row["group"] == "all" else "p_holm")
     if not is_number(p):  # where all prompts differ alike, only Wilcoxon's test is possible
         return "no test" if is_number(row.get("p_wilcoxon")) else "too few to test"
@@ -166,10 +166,10 @@ def profile(profile: xr.Dataset) -> go.Figure:
 
 
 def _curve(curve: xr.Dataset, name: str, color: str, band: str) -> list[go.Scatter]:
-    x, y = 100 * _floats(curve["position"]), 100 * _floats(curve["share"])
+    x, y = 100 * floats(curve["position"]), 100 * floats(curve["share"])
     traces = []
     if "ci_low" in curve and "ci_high" in curve:
-        low, high = 100 * _floats(curve["ci_low"]), 100 * _floats(curve["ci_high"])
+        low, high = 100 * floats(curve["ci_low"]), 100 * floats(curve["ci_high"])
         ok = np.isfinite(low) & np.isfinite(high)
         traces.append(
             go.Scatter(
@@ -197,10 +197,10 @@ def sensitivity(sens: xr.Dataset, *, value: Quantity = "difference", threshold: 
     if value not in _QUANTITIES:
         raise ResultError(f"views.sensitivity cannot draw {value!r}: choose one of {', '.join(_QUANTITIES)}.")
     _require(sens, (value,), ("threshold", "power"), "views.sensitivity", "AttributionDiff.sensitivity")
-    z = _floats(sens[value].transpose("power", "threshold"))
+    z = floats(sens[value], "power", "threshold")
     p_name = "p_welch" if value == "t_welch" else "p_paired"
-    tests = _floats(sens[p_name].transpose("power", "threshold")) if p_name in sens else np.full_like(z, np.nan)
-    thresholds, powers = _floats(sens["threshold"]), _floats(sens["power"])
+    tests = floats(sens[p_name], "power", "threshold") if p_name in sens else np.full_like(z, np.nan)
+    thresholds, powers = floats(sens["threshold"]), floats(sens["power"])
     limit = float(np.nanmax(np.abs(z))) if np.isfinite(z).any() else 1.0
     fig = theme.figure(
         "Does it depend on the method's two settings?",
@@ -254,10 +254,6 @@ def _hover(z: np.ndarray, tests: np.ndarray, thresholds: np.ndarray, powers: np.
 
 def _places(values: np.ndarray) -> list[int]:
     return list(range(len(values)))
-
-
-def _floats(values: xr.DataArray) -> np.ndarray:
-    return np.asarray(values.values, dtype=float)
 
 
 def _require(ds: xr.Dataset, names: tuple[str, ...], dims: tuple[str, ...], call: str, source: str) -> None:

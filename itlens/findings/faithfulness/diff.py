@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from itlens.errors import ResultError
+from itlens.errors import ResultError, first_few
+from itlens.findings.shared import model_names
 from itlens.results.provenance import provenance
 from itlens.stats.paired import adjust, bootstrap_interval, cell_interval, mean, paired_row, paired_t, too_few
 
@@ -27,9 +28,8 @@ Unit: TypeAlias = Literal["share", "nats"]
 Results: TypeAlias = Iterable[xr.Dataset] | Mapping[str, xr.Dataset]
 
 _ADVANTAGE: dict[Unit, str] = {"share": "advantage", "nats": "advantage_nats"}
-_DOING = {"deletion": "removing the first tokens", "insertion": "keeping only the first tokens"}
+_DIRECTIONS = ("deletion", "insertion")
 _SAME = ("steps", "draws", "baseline")
-_LEVEL = 0.05
 _Side: TypeAlias = dict[tuple[str, str], dict[str, xr.Dataset]]  # (method, by) -> prompt id -> result
 
 
@@ -54,7 +54,7 @@ def compare_faithfulness(
     _refuse_unlike(sides["base"], sides["tuned"])
     rows = []
     for key, of_base in sides["base"].items():
-        for direction in _DOING:
+        for direction in _DIRECTIONS:
             pair = [_advantages(side[key], of_base, direction, unit) for side in sides.values()]
             row = _row(*pair, seed=seed, resamples=resamples, minimum=minimum)
             rows.append({"method": key[0], "by": key[1], "direction": direction, **row})
@@ -95,9 +95,8 @@ def _refuse_unlike(base: _Side, tuned: _Side) -> None:
     for key in base:
         missing = sorted(set(base[key]) ^ set(tuned[key]))
         if missing:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise ResultError(
-                f"{len(missing)} prompts have results of {key[0]} on one side only: {', '.join(missing[:5])}{more}."
+                f"{len(missing)} prompts have results of {key[0]} on one side only: {first_few(missing)}."
             )
     results = [result for side in (base, tuned) for of_method in side.values() for result in of_method.values()]
     for name in _SAME:
@@ -124,8 +123,7 @@ def _row(base: np.ndarray, tuned: np.ndarray, *, seed: int, resamples: int, mini
 
 
 def _models(side: _Side) -> str:
-    results = [result for of_method in side.values() for result in of_method.values()]
-    return ", ".join(dict.fromkeys(str(result.attrs.get("model", "")) for result in results))
+    return model_names(result for of_method in side.values() for result in of_method.values())
 
 
 def faithfulness_curves(
@@ -153,8 +151,7 @@ def faithfulness_curves(
     )
     same = {name: first.attrs.get(name, "") for name in ("method", "by", "baseline", "draws", "steps")}
     curves_attrs = provenance("diff.faithfulness_curves", **same, seed=seed, resamples=resamples)
-    with_attrs: xr.Dataset = joined.assign_attrs(curves_attrs)
-    return with_attrs
+    return joined.assign_attrs(curves_attrs)
 
 
 def _listed(results: Results, label: str) -> list[xr.Dataset]:
@@ -197,12 +194,4 @@ def _mean_curve(side: Sequence[xr.Dataset], seed: int, resamples: int, minimum: 
     rows = {"share": average, "share_low": low, "share_high": high}
     curve: xr.Dataset = xr.Dataset({name: (share.dims[1:], row.reshape(share.shape[1:])) for name, row in rows.items()})
     coords = {name: share[name] for name in share.dims[1:]}
-    result: xr.Dataset = curve.assign_coords(coords).assign(prompts=len(cells))
-    return result
-
-
-_TESTED = (
-    *("method", "direction", "n", "base_advantage", "tuned_advantage", "base_p", "tuned_p", "p_paired"),
-    *("base_p_holm", "tuned_p_holm", "p_holm", "difference", "note"),
-)
-_Judgement: TypeAlias = Literal["better", "worse", "chance", "untested"]
+    return curve.assign_coords(coords).assign(prompts=len(cells))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
@@ -84,7 +84,7 @@ class Faithfulness(Finding):
         """Return a name for each drawn prompt."""
         return plan.prompt_units(plan.sample(plan.options.sample))
 
-    def describe(self, plan: Plan) -> Mapping[str, Any]:
+    def describe(self, plan: Plan) -> Mapping[str, object]:
         """Return the settings of the curves, and what is ordered by them."""
         return {
             "deletion_scores": f"{plan.options.method} of {plan.options.objective}",
@@ -109,7 +109,7 @@ class Faithfulness(Finding):
             progress=plan.tell,
         )  # fmt: skip
 
-    def compare(self, saved: Saved, plan: Plan) -> dict[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Return the test over prompts, and the mean curves; nothing where every response is empty."""
         pairs = [[saved[side][unit] for side in SIDES] for unit in saved["base"]]
         measured = [pair for pair in pairs if not any(result.attrs.get("empty") for result in pair)]
@@ -164,7 +164,7 @@ class Faithfulness(Finding):
             "prompt as it is (1); a point is a hundredth of that.",
         }
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return `Comparison.faithfulness`."""
         if "faithfulness" not in tables:
             return {"faithfulness": None}
@@ -221,10 +221,6 @@ def _of_side(name: str) -> tuple[Column, Column, Column]:
     )  # fmt: skip
 
 
-def _difference_interval(row: Row) -> str:
-    return percent_range(row["ci_low"], row["ci_high"])
-
-
 _COLUMNS = (
     Column("method", "method", _method, "of the attribution, and what its tokens are ordered by", terminal=False),
     Column("direction", "direction", help="deletion: the first tokens are removed; insertion: only they are kept"),
@@ -232,8 +228,11 @@ _COLUMNS = (
     *_of_side("base"),
     *_of_side("tuned"),
     Column("difference", "difference", "points", "tuned − base, paired over prompts", decimals=1),
-    Column("ci_low", "95 % interval", _difference_interval, "of the difference: bootstrap over prompts"),
+    Column(
+        "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]),
+        "of the difference: bootstrap over prompts",
+    ),
     Column("p_holm", "Holm p", "p", "tuned − base: paired t test over prompts, Holm", test=True),
-)
+)  # fmt: skip
 
 FINDING = Faithfulness()

@@ -14,7 +14,8 @@ Replaced embeddings are nothing that a model was trained on: a curve says what t
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -153,7 +154,7 @@ def _ranked(
     return ranked
 
 
-def _dataset(ranked: RankedPrompt, own: np.ndarray, curves: np.ndarray, attrs: dict[str, Any]) -> xr.Dataset:
+def _dataset(ranked: RankedPrompt, own: np.ndarray, curves: np.ndarray, attrs: dict[str, object]) -> xr.Dataset:
     steps = curves.shape[2] - 1
     fraction = np.arange(steps + 1) / steps
     ds = xr.Dataset(
@@ -177,7 +178,9 @@ def _dataset(ranked: RankedPrompt, own: np.ndarray, curves: np.ndarray, attrs: d
     return result
 
 
-def _attributes(model: HookedModel, prompt: Prompt, ranked: RankedPrompt, how: dict[str, Any]) -> dict[str, Any]:
+def _attributes(
+    model: HookedModel, prompt: Prompt, ranked: RankedPrompt, how: Mapping[str, object]
+) -> dict[str, object]:
     return provenance(
         "faithfulness",
         **source_attrs(model),

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -53,8 +53,8 @@ class RankedPrompt:
     response_ids: Ids
     importance: np.ndarray
     second: np.ndarray
-    coords: dict[str, Any]
-    attrs: dict[str, Any]
+    coords: Mapping[str, object]
+    attrs: Mapping[str, object]
 
     @property
     def read(self) -> list[int]:
@@ -143,7 +143,7 @@ def _refuse_empty(prompt: Prompt, response_ids: Ids) -> None:
         raise PromptError(f"{_name(prompt)} has an empty response, so nothing is predicted; give it a response.")
 
 
-def _coords(encoded: Encoded) -> dict[str, Any]:
+def _coords(encoded: Encoded) -> dict[str, object]:
     return {
         "source_token": ("source", np.array(encoded.prompt_tokens, dtype=object)),
         "source_id": ("source", np.array(encoded.prompt_ids, dtype=np.int64)),

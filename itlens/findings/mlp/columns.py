@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from itlens.report.blocks import Column, Row
+from itlens.report.blocks import Column, Row, rows_of
 from itlens.report.numbers import NOTHING, percent, percent_range, rounded, whole
 
 _LAYER = Column("layer", "layer", lambda row: str(int(row["layer"])), "counted from 0")
@@ -158,7 +158,7 @@ def share_rows(shares: pd.DataFrame) -> pd.DataFrame:
 def any_task(shares: pd.DataFrame) -> Row:
     """Return the row of any user task over all layers."""
     rows = shares[(shares["group"] == "all") & (shares["kind"] == "task") & (shares["category"] == "any")]
-    return {str(name): value for name, value in rows.iloc[0].to_dict().items()}
+    return rows_of(rows.head(1))[0]
 
 
 def count_rows(changes: pd.DataFrame) -> pd.DataFrame:

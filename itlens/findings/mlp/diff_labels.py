@@ -20,7 +20,7 @@ import pandas as pd
 
 from itlens.annotate.labels import LEVELS
 from itlens.errors import ResultError
-from itlens.findings.mlp.diff_inputs import listed_numbers, whole_option
+from itlens.findings.mlp.diff import listed_numbers, whole_option
 from itlens.results.provenance import provenance
 from itlens.stats.grouping import layer_groups, random_sets
 from itlens.stats.paired import adjust, std, welch

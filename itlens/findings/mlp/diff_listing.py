@@ -9,7 +9,6 @@ subspace stays: `inside` tells such a concept from one that points out of what t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ import xarray as xr
 from scipy.sparse import csr_array
 
 from itlens.errors import ResultError
-from itlens.findings.mlp.diff_inputs import ConceptPair, layer_basis, read_concepts, whole_option
+from itlens.findings.mlp.diff import ConceptPair, layer_basis, read_concepts, whole_option
 from itlens.results.provenance import provenance
 from itlens.stats.subspaces import match_components
 
@@ -117,7 +116,7 @@ def _rows(
 ) -> pd.DataFrame:
     """One model's components, by place. inner, jaccard: (other, own). texts: of its own concepts, then the other's."""
     own = np.arange(len(matched))
-    columns: dict[str, Any] = {
+    columns = {
         "component": own,
         "matched": matched,
         "match_cosine": np.minimum(np.abs(inner[matched, own]), 1.0),

@@ -13,12 +13,11 @@ import pandas as pd
 import xarray as xr
 
 from itlens.findings.base import SIDES, Result, Tables
-from itlens.findings.mlp.compared import ConceptResults, card_layers
 from itlens.findings.mlp.diff import compare_concepts
 from itlens.findings.mlp.diff_labels import concept_shares
 from itlens.findings.mlp.diff_listing import concept_changes
 from itlens.findings.mlp.diff_verdict import concepts_verdict
-from itlens.findings.mlp.vectors import VECTORS, Vectors, join_mlp_layers
+from itlens.findings.mlp.vectors import VECTORS, ConceptResults, Vectors, card_layers, join_mlp_layers
 
 _SUMMED = ("unknown", "unparsed")  # counts in the attributes of labels
 

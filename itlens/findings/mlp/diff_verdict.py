@@ -18,8 +18,8 @@ from scipy import stats
 
 from itlens.errors import ResultError
 from itlens.findings.base import Headline, Verdict
-from itlens.findings.mlp.compared import quoted_k
 from itlens.findings.mlp.diff_labels import ANY, KNOWN, NONE
+from itlens.findings.mlp.vectors import quoted_k
 from itlens.stats.paired import p_text
 
 ALPHA = 0.05

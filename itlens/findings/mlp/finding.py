@@ -19,10 +19,9 @@ from itlens.annotate.concept_labels import annotate_concepts, first_words, label
 from itlens.annotate.labels import TOP, Labeller
 from itlens.errors import AnnotateError, ProbeError
 from itlens.findings.base import Finding, Plan, Reads, Result, Saved, Tables, Verdict
-from itlens.findings.mlp.compared import ConceptResults
 from itlens.findings.mlp.diff_results import LabelledConcepts, compared_concepts, concept_results, joined_layers
 from itlens.findings.mlp.diff_verdict import concept_verdict, read_rotation, read_task_share
-from itlens.findings.mlp.vectors import VECTORS, Vectors, component_count
+from itlens.findings.mlp.vectors import VECTORS, ConceptResults, Vectors, component_count
 from itlens.findings.mlp.view_section import concept_blocks
 from itlens.findings.options import option
 from itlens.findings.shared import VOCABULARY
@@ -30,6 +29,8 @@ from itlens.report.blocks import Block
 from itlens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from itlens.annotate.chat_prompt import Cost
+    from itlens.findings.detector import Detector
     from itlens.findings.mlp.probe import LayerConcepts
     from itlens.models.compatibility import Side
     from itlens.weights import Weights
@@ -103,11 +104,11 @@ class MlpFinding(Finding):
                 "each layer: keys and values of experts cannot be read yet."
             )
 
-    def describe(self, plan: Plan) -> Mapping[str, Any]:
+    def describe(self, plan: Plan) -> Mapping[str, object]:
         """Return how many components are read of each layer, and the seed of the noise floor's draws."""
         return {"components_read": _components(plan), "resample_seed": plan.seed}
 
-    def cost(self, plan: Plan) -> Any:
+    def cost(self, plan: Plan) -> Cost | None:
         """Return what a chat labeller will take for all concepts of both models, about (a `Cost`); None for others.
 
         The words are not known yet: lists of the vocabulary stand for them, of which none is in the cache.
@@ -151,7 +152,7 @@ class MlpFinding(Finding):
         labels = annotate_concepts(concepts, plan.options.labeller, components=_labelled(plan), progress=False)
         return {"concepts": first_words(concepts, plan.options.concept_words), "labels": labels}
 
-    def compare(self, saved: Saved, plan: Plan) -> Mapping[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Compare both models' concepts, one kind of vectors at a time."""
         tables: dict[str, Result] = {}
         for vectors in plan.options.concept_vectors:
@@ -195,13 +196,13 @@ class MlpFinding(Finding):
             for name, kind in concept_results(tables).items()
         }
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Return the detectors of rotated values and keys."""
         from itlens.findings.mlp.detectors import Concepts, KeyConcepts
 
         return (Concepts, KeyConcepts)
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Offer `concepts`: the results of each kind of vectors."""
         return {"concepts": concept_results(tables)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -114,7 +114,7 @@ def _traces(at_k: xr.Dataset, quantity: _Quantity, color: str, symbol: str) -> I
         yield go.Scatter(**quiet, **crosses, mode="markers", name=f"degenerate, {group}")
 
 
-def _null(at_k: xr.Dataset, quantity: _Quantity, color: str, quiet: dict[str, Any]) -> Iterator[go.Scatter]:
+def _null(at_k: xr.Dataset, quantity: _Quantity, color: str, quiet: dict[str, object]) -> Iterator[go.Scatter]:
     """Random subspaces know no layer: a band and a dashed line over all of the axis."""
     middle, low, high = (np.full(2, float(at_k[name]) * quantity.scale) for name in quantity.random)
     ends, group = np.array([int(at_k["layer"].min()) - 0.5, int(at_k["layer"].max()) + 0.5]), quiet["legendgroup"]
@@ -124,7 +124,7 @@ def _null(at_k: xr.Dataset, quantity: _Quantity, color: str, quiet: dict[str, An
 
 
 def _band(
-    x: np.ndarray, low: np.ndarray, high: np.ndarray, color: str, quiet: dict[str, Any], edge: float = 0.0
+    x: np.ndarray, low: np.ndarray, high: np.ndarray, color: str, quiet: dict[str, object], edge: float = 0.0
 ) -> go.Scatter:
     """The area between two curves; with an `edge` it stays visible where they are the same."""
     rgb = ",".join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
@@ -165,17 +165,14 @@ def _legend(ds: xr.Dataset, quantity: _Quantity) -> Iterator[go.Scatter]:
     dashed = {"color": theme.TEXT, "width": 1.5, "dash": "dash"}
     yield go.Scatter(**nowhere, mode="lines", name="random subspaces, 95 %", line=dashed)
     marks = {
-        "noise floor, base to tuned": ({"symbol": "square", "size": 12, "opacity": 0.4}, _has_floor(ds, quantity)),
-        "within the noise": ({"symbol": "circle-open", "size": 9, "line": {"width": 2}}, _within_noise(ds).any()),
-        "degenerate": ({"symbol": "x-thin", "size": 11, "line": {"width": 1.8}}, ds["degenerate"].values.any()),
+        "noise floor, base to tuned": ({"symbol": "square", "size": 12, "opacity": 0.4}, 0, _has_floor(ds, quantity)),
+        "within the noise": ({"symbol": "circle-open", "size": 9}, 2, _within_noise(ds).any()),
+        "degenerate": ({"symbol": "x-thin", "size": 11}, 1.8, ds["degenerate"].values.any()),
     }
-    for name, (marker, drawn) in marks.items():
+    for name, (marker, width, drawn) in marks.items():
         if drawn:
-            yield go.Scatter(**nowhere, mode="markers", name=name, marker={"color": theme.TEXT, **_outlined(marker)})
-
-
-def _outlined(marker: dict[str, Any]) -> dict[str, Any]:
-    return {**marker, "line": {**marker.get("line", {"width": 0}), "color": theme.TEXT}}
+            grey = {"color": theme.TEXT, **marker, "line": {"width": width, "color": theme.TEXT}}
+            yield go.Scatter(**nowhere, mode="markers", name=name, marker=grey)
 
 
 def _styles(ds: xr.Dataset) -> list[tuple[str, str]]:

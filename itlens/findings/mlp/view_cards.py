@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.findings.mlp.view_cards_labels import CardLabel, Labels, card_label, read_labels, refuse_strangers
 from itlens.findings.mlp.view_cards_read import (
     CALL,
+    CardLabel,
     Concept,
+    Labels,
     Words,
+    card_label,
     chosen_components,
     faced,
     matched,
     read_concept,
+    read_labels,
+    refuse_strangers,
     require_concepts,
     whole_count,
 )
@@ -147,7 +151,7 @@ def concept_cards(
     )
 
 
-def _labelled(table: Any, ds: xr.Dataset, shown: list[Concept], name: str, layer: int) -> Labels | None:
+def _labelled(table: pd.DataFrame | None, ds: xr.Dataset, shown: list[Concept], name: str, layer: int) -> Labels | None:
     if table is None:
         return None
     said = read_labels(table, ds, name, layer)

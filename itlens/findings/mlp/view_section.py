@@ -24,8 +24,7 @@ from itlens.findings.mlp.columns import (
     share_rows,
     spans_all,
 )
-from itlens.findings.mlp.compared import ConceptResults, card_layers
-from itlens.findings.mlp.vectors import HEADINGS
+from itlens.findings.mlp.vectors import HEADINGS, ConceptResults, card_layers
 from itlens.findings.mlp.view import angles
 from itlens.findings.mlp.view_cards import concept_cards
 from itlens.findings.mlp.view_tasks import shares

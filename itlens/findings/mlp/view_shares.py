@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from itlens.errors import ResultError
 from itlens.report import text, theme
+from itlens.report.blocks import Row, rows_of
 from itlens.report.numbers import is_number, p_value, percent, percent_range, rounded, whole
 from itlens.report.theme import require
 
@@ -40,8 +41,8 @@ class Group:
     """A group of layers. rows: of the requested kind by category, in the table's order; known: the row of that kind."""
 
     name: str
-    rows: Mapping[str, Mapping[str, Any]]
-    known: Mapping[str, Any]
+    rows: Mapping[str, Row]
+    known: Row
 
     @property
     def title(self) -> str:
@@ -72,23 +73,19 @@ def read_groups(table: pd.DataFrame, kind: str, call: str) -> Iterator[Group]:
     """Yield the groups of a table in its order. Raises ResultError for another table."""
     require(table, NEEDED, call, SOURCE)
     for name, shares in table.groupby("group", sort=False):
-        known = shares[shares["kind"] == KNOWN].to_dict("records")
-        rows = shares[shares["kind"] == kind].to_dict("records")
+        known = rows_of(shares[shares["kind"] == KNOWN])
+        rows = rows_of(shares[shares["kind"] == kind])
         if len(known) != 1 or not rows:
             raise ResultError(f"{call} found no {kind} or known shares of the group {name!r}: pass {SOURCE}.")
-        yield Group(str(name), {str(row["category"]): _named(row) for row in rows}, _named(known[0]))
+        yield Group(str(name), {str(row["category"]): row for row in rows}, known[0])
 
 
-def _named(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in row.items()}
-
-
-def is_significant(row: Mapping[str, Any]) -> bool:
+def is_significant(row: Row) -> bool:
     """Return whether a share changed significantly, after Holm's correction."""
     return is_number(row["p_holm"]) and float(row["p_holm"]) < ALPHA
 
 
-def test_text(row: Mapping[str, Any], *, sign: int = 1) -> str:
+def test_text(row: Row, *, sign: int = 1) -> str:
     """Return the difference of a share with its interval and p-values; `sign` -1 for the share of the others."""
     difference = sign * float(row["difference"]) if is_number(row["difference"]) else None
     if not is_number(row["p"]):
@@ -101,11 +98,11 @@ def test_text(row: Mapping[str, Any], *, sign: int = 1) -> str:
     )
 
 
-def _seeds(row: Mapping[str, Any]) -> str:
+def _seeds(row: Row) -> str:
     return f"; over seeds p {p_value(row['p_seeds'])}" if is_number(row.get("p_seeds")) else ""
 
 
-def _change(name: str, row: Mapping[str, Any], out_of: str = "", *, sign: int = 1) -> str:
+def _change(name: str, row: Row, out_of: str = "", *, sign: int = 1) -> str:
     """A line that says what changed: ★ syntax +12.1 points of the labelled [+3.0, +20.4], Holm p 0.012."""
     ends = (row["ci_low"], row["ci_high"]) if sign > 0 else (-row["ci_high"], -row["ci_low"])
     return (
@@ -115,7 +112,7 @@ def _change(name: str, row: Mapping[str, Any], out_of: str = "", *, sign: int = 
     )
 
 
-def _alone(row: Mapping[str, Any]) -> bool:
+def _alone(row: Row) -> bool:
     """Whether a share is a question of its own, which Holm's correction leaves as it is."""
     return row["category"] in (NONE, ANY, KNOWN)
 
@@ -207,7 +204,7 @@ def _segments(groups: Sequence[Group], name: str) -> _Bar:
     return bar
 
 
-def _sizes(group: Group, row: Mapping[str, Any], side: str, *, unlabelled: bool) -> tuple[float, float]:
+def _sizes(group: Group, row: Row, side: str, *, unlabelled: bool) -> tuple[float, float]:
     """Per cent of all concepts and of the labelled ones: the table has one of the two, and the labelled share."""
     labelled = group.labelled(side)
     if unlabelled:
@@ -223,7 +220,7 @@ def _inside(size: float, star: str) -> str:
     return f"{size:.0f}{star}" if size >= _ROOM[bool(star)] else ""
 
 
-def _hover(group: Group, name: str, row: Mapping[str, Any], side: str, sizes: tuple[float, float]) -> str:
+def _hover(group: Group, name: str, row: Row, side: str, sizes: tuple[float, float]) -> str:
     total, known = float(group.known[f"{side}_concepts"]), group.labelled(side)
     count = whole(sizes[0] * total / 100)
     lines = [f"<b>{group.title}, {side}</b>"]
@@ -240,7 +237,7 @@ def _hover(group: Group, name: str, row: Mapping[str, Any], side: str, sizes: tu
 
 def _bar(name: str, bar: _Bar, places: list[float]) -> go.Bar:
     color = theme.LEVELS.get(name, theme.NO_LEVEL)
-    marker: dict[str, Any] = {"color": color, "line": {"width": 0}}
+    marker: dict[str, object] = {"color": color, "line": {"width": 0}}
     if name == KNOWN:
         pattern = {"shape": "/", "fgcolor": "rgba(138,144,153,0.35)", "size": 8, "solidity": 0.15}
         marker = {"color": "rgba(138,144,153,0.10)", "line": {"width": 1, "color": theme.GRID}, "pattern": pattern}
@@ -254,7 +251,7 @@ def _bar(name: str, bar: _Bar, places: list[float]) -> go.Bar:
     )  # fmt: skip
 
 
-def _menu(segments: Mapping[str, _Bar]) -> dict[str, Any]:
+def _menu(segments: Mapping[str, _Bar]) -> dict[str, object]:
     sizes = (("all concepts", [bar.of_all for bar in segments.values()], 0),
              ("labelled ones only", [bar.of_known for bar in segments.values()], 1))  # fmt: skip
     buttons = [

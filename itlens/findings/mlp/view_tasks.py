@@ -5,8 +5,8 @@ A concept may serve several tasks, so tasks are not stacked: both models are dot
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -25,9 +25,10 @@ from itlens.findings.mlp.view_shares import (
     test_text,
 )
 from itlens.report import text, theme
+from itlens.report.blocks import Row
 from itlens.report.numbers import is_number, percent, whole
 
-_ROW = tuple[float, Group, str, Mapping[str, Any]]  # place, group, category, its row
+_ROW = tuple[float, Group, str, Row]  # place, group, category, its row
 _MARGINS, _UNIT, _HEAD = 185, 21, 1.15
 _ANY = "any of them"
 _CALL, _KINDS = "views.shares", ("level", "task")
@@ -97,7 +98,7 @@ def _places(groups: Sequence[Group], shown: Sequence[str]) -> tuple[list[_ROW], 
     return rows, heads, y - 0.6
 
 
-def _end(row: Mapping[str, Any]) -> float:
+def _end(row: Row) -> float:
     values = [row["base"], row["tuned"], row["base"] + row["ci_high"]]
     return 100 * max((float(value) for value in values if is_number(value)), default=0.0)
 
@@ -134,7 +135,7 @@ def _dots(rows: Sequence[_ROW], model: str, color: str, symbol: str) -> go.Scatt
     )  # fmt: skip
 
 
-def _hover(group: Group, name: str, row: Mapping[str, Any], model: str) -> str:
+def _hover(group: Group, name: str, row: Row, model: str) -> str:
     total = float(row[f"{model}_concepts"])
     count = whole(row[model] * total) if is_number(row[model]) else whole(0)
     which = "labelled concepts" if group.out_of_known else "concepts"

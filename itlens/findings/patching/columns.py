@@ -13,22 +13,16 @@ from itlens.report.blocks import Column, Row
 from itlens.report.head_grid import LEVEL, head_name
 from itlens.report.numbers import NOTHING, interval, is_number, percent_range, rounded, whole
 
-
-def _head(row: Row) -> str:
-    return head_name(row["layer"], row["head"])
-
-
-def _recovered_interval(row: Row) -> str:
-    return percent_range(row["recovered_low"], row["recovered_high"])
-
-
 PATCHED = (
-    Column("layer", "head", _head, "layer and head, counted from 0"),
+    Column("layer", "head", lambda row: head_name(row["layer"], row["head"]), "layer and head, counted from 0"),
     Column("recovered", "recovered (%)", "points", "share of the gap between the models, this head alone", decimals=1),
-    Column("recovered_low", "95 % interval", _recovered_interval, "bootstrap over prompts"),
+    Column(
+        "recovered_low", "95 % interval", lambda row: percent_range(row["recovered_low"], row["recovered_high"]),
+        "bootstrap over prompts",
+    ),
     Column("p_bh", "p BH", "p", "paired t-test of the effect over prompts, Benjamini-Hochberg over heads", test=True),
     Column("estimated", "estimate (%)", "points", "first order: one backward pass for all heads", decimals=1),
-)
+)  # fmt: skip
 MOVED = Column("moved", "moved", "number", "relative change of what the head writes, on the same tokens", decimals=2)
 
 
@@ -47,33 +41,24 @@ def patched_rows(patched: xr.Dataset, top: int, *, against: bool = False) -> pd.
     return rows[np.isfinite(rows[by])].sort_values(by, ascending=against, kind="stable").head(top)
 
 
-def _rankings(row: Row) -> str:
-    return f"{row['result']} and {row['other']}"
-
-
-def _correlation_interval(row: Row) -> str:
-    return interval(row["spearman_low"], row["spearman_high"], 2)
-
-
 def _shared(row: Row) -> str:
     return f"{whole(row['shared'])} of {whole(row['top'])}" if is_number(row["shared"]) else NOTHING
 
 
-def _by_chance(row: Row) -> str:
-    return rounded(row["shared_expected"])
-
-
 AGREEMENT = (
-    Column("result", "rankings", _rankings),
+    Column("result", "rankings", lambda row: f"{row['result']} and {row['other']}"),
     Column("spearman", "rank correlation", "signed", "Spearman, over heads", decimals=2),
-    Column("spearman_low", "95 % interval", _correlation_interval, "bootstrap over heads"),
+    Column(
+        "spearman_low", "95 % interval", lambda row: interval(row["spearman_low"], row["spearman_high"], 2),
+        "bootstrap over heads",
+    ),
     Column(
         "p_holm", "p Holm", "p", "random pairings of heads; heads of one layer are not independent, so it is optimistic"
     ),
     Column("shared", "top heads shared", _shared, "no number where the last top head ties with the next"),
-    Column("shared_expected", "by chance", _by_chance, "so many would be shared"),
+    Column("shared_expected", "by chance", lambda row: rounded(row["shared_expected"]), "so many would be shared"),
     Column("shared_p", "p shared", "p", "so many or more by chance (hypergeometric)"),
-)
+)  # fmt: skip
 
 
 def agreement_rows(agreement: xr.Dataset) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from itlens.report.head_grid import LEVEL, floats, head_name
 from itlens.report.numbers import interval, is_number, number, percent, percent_range, whole
 
 if TYPE_CHECKING:
+    from itlens.findings.detector import Detector
     from itlens.models import ModelPair
 
 CONTROLS = 10  # random orders of heads next to those patched together
@@ -68,7 +69,7 @@ class Patching(Finding):
         """Return the name of the one result."""
         return (HEADS,)
 
-    def describe(self, plan: Plan) -> Mapping[str, Any]:
+    def describe(self, plan: Plan) -> Mapping[str, object]:
         """Return how many prompts and random orders there are."""
         return {
             "patched_prompts": len(plan.sample(plan.options.sample)),
@@ -89,7 +90,7 @@ class Patching(Finding):
             source, prompts, what="head", responses=responses, controls=CONTROLS, seed=plan.seed, progress=plan.tell
         )  # fmt: skip
 
-    def compare(self, saved: Saved, plan: Plan) -> dict[str, Any]:
+    def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Return the effects of heads, and whether the other rankings of heads that there are agree with them."""
         patched = saved["pair"][HEADS]
         words, activations = (plan.tables(name) or {} for name in self.uses)
@@ -148,13 +149,13 @@ class Patching(Finding):
         joint = float(patched["joint"][-1]) if "joint" in patched else float("nan")
         return {"gap": float(patched.attrs["gap"]), "heads_recover": joint}
 
-    def detectors(self) -> Sequence[Any]:
+    def detectors(self) -> Sequence[type[Detector]]:
         """Return the detector of heads whose weights change the response."""
         from itlens.findings.patching.detectors import HeadPatching
 
         return (HeadPatching,)
 
-    def shortcuts(self, tables: Tables) -> Mapping[str, Any]:
+    def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return `Comparison.patching`."""
         return {"patching": PatchResults(tables["patching"], tables.get("head_agreement"))}
 

@@ -3,8 +3,8 @@
 1. The DONOR reads every prompt with its response; its activations at one kind of hook point go to disk.
 2. The RECEIVER reads the same tokens with ONE part replaced by the donor's, for every part: effect = m(patched) -
    m(receiver) of the metric m, and recovered = sum of effects over prompts / sum of (m(donor) - m(receiver)).
-3. First-order estimates of the same effects from one pass backward (`probe_estimate`), and their rank correlation.
-4. The best parts together, against random ones (`probe_curve`).
+3. First-order estimates of the same effects from one pass backward (`probe_metrics`), and their rank correlation.
+4. The best parts together, against random ones (`probe_result`).
 Patching between runs: Vig et al. 2020, Meng et al. 2022; between models: Prakash et al. 2024 (CMAP); attribution
 patching: Nanda 2023. An effect is what the part does in an otherwise untuned (or tuned) model; effects of parts that
 work together need not add up.
@@ -15,25 +15,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from itlens.errors import ProbeError
-from itlens.findings.patching.diff_recovery import gap_of
-from itlens.findings.patching.probe_curve import halves, joint_curve, order_of, sets_of
+from itlens.findings.patching.diff import gap_of
 from itlens.findings.patching.probe_donor import donor_side, saved_activations
-from itlens.findings.patching.probe_estimate import estimated_effects
-from itlens.findings.patching.probe_metrics import Metric, MetricLike, metric_of, refuse_no_instruction
+from itlens.findings.patching.probe_metrics import (
+    Metric,
+    MetricLike,
+    estimated_effects,
+    metric_of,
+    refuse_no_instruction,
+)
 from itlens.findings.patching.probe_parts import Parts, Positions, WeightUnit, What, places_of, refuse_unknown_parts
-from itlens.findings.patching.probe_result import Effects, dataset
+from itlens.findings.patching.probe_result import Effects, dataset, halves, joint_curve, order_of, sets_of
 from itlens.findings.patching.probe_runs import ActivationPatches, Counter, Receiver
 from itlens.findings.patching.probe_weights import HeadWeightPatches, WeightPatches, heads_apart
 from itlens.hooked.cache import DiskArrays, disk_arrays
 from itlens.hooked.pair_inputs import as_pair, asked_sides, forced_pair, refuse_foreign_tokens
 from itlens.hooked.tokens import Forced, left_out_attrs
-from itlens.models import ModelPair
+from itlens.models import HookedModel, ModelPair
 from itlens.models.memory import room_for
 from itlens.models.running import undisturbed
 from itlens.progress import Counted, late_bar
@@ -59,7 +63,7 @@ class _Work:
 
 
 def patch(
-    pair: ModelPair | Sequence[Any],
+    pair: ModelPair | Sequence[HookedModel | str | Path],
     prompts: Prompts,
     *,
     what: What = "head",
@@ -139,7 +143,7 @@ def patch(
         tell = progress if callable(progress) else bar
         with undisturbed(receiver.model, derivatives=True):
             effects = _effects(receiver, donated.parts, places, folder, donated.values, work, tell)
-        attrs: dict[str, Any] = sides.attrs(donated.attrs, receiver.model) | {
+        attrs = sides.attrs(donated.attrs, receiver.model) | {
             "unit_of_effect": scored.unit,
             "metric": scored.name,
         }

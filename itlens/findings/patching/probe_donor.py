@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ class Donated:
 
     parts: Parts
     values: np.ndarray
-    attrs: dict[str, Any]
+    attrs: dict[str, str]
 
 
 def donor_side(

@@ -9,9 +9,8 @@ import pytest
 from scipy import stats
 
 from itlens.diff import pairs_verdict, word_pairs
-from itlens.findings.attention.diff_nulls import swap_dimensions, swap_heads, verb_strata
-from itlens.findings.attention.diff_tables import read_pair_tables
-from itlens.findings.attention.diff_verbs import verb_lookup
+from itlens.findings.attention.diff_pairs import read_pair_tables
+from itlens.findings.attention.diff_verbs import swap_dimensions, swap_heads, verb_lookup, verb_strata
 from itlens.stats.grouping import label_chance, random_sets, set_null
 from itlens.stats.paired import bootstrap_difference, cohen_d, p_text
 from tests.diff.word_tables import random_word_table, word_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from itlens.findings.attribution.diff_length import COLUMNS, length_regression
+from itlens.findings.attribution.diff_scores import COLUMNS, length_regression
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -12,7 +12,7 @@ import xarray as xr
 import itlens
 from itlens import Prompt, PromptError, ResultError
 from itlens.diff import content_only, prompt_scores, template_effects, template_verdict
-from itlens.findings.attribution.diff_content import template_share
+from itlens.findings.attribution.diff_template import template_share
 from itlens.prompts import Framed, frame_prompts
 from itlens.stats.paired import PAIRED_COLUMNS
 from itlens.tokenization import encode

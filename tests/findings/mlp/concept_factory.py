@@ -11,8 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from itlens.diff import concept_changes, concept_shares, concepts, concepts_verdict
-from itlens.findings.mlp.compared import ConceptResults
-from itlens.findings.mlp.vectors import Vectors
+from itlens.findings.mlp.vectors import ConceptResults, Vectors
 from tests.findings.mlp.concept_tables import concept_table, random_bases, turned
 
 TASKS = ("daily", "literary", "professional", "mathematics", "coding", "translation")

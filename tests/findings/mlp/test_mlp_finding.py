@@ -18,8 +18,8 @@ import itlens
 from itlens import Vocabulary
 from itlens.annotate.concept_labels import labeller_of
 from itlens.errors import AnnotateError, ItlensError, ProbeError
-from itlens.findings.mlp.compared import ConceptResults
 from itlens.findings.mlp.finding import FINDING, LABELLER, MlpOptions
+from itlens.findings.mlp.vectors import ConceptResults
 from itlens.findings.options import options_of
 from itlens.models.compatibility import Side
 from itlens.report.blocks import Card, Figure, Table, Text

@@ -11,7 +11,7 @@ import pytest
 
 from itlens import views
 from itlens.findings.mlp import view_section
-from itlens.findings.mlp.compared import ConceptResults, quoted_k
+from itlens.findings.mlp.vectors import ConceptResults, quoted_k
 from itlens.findings.mlp.view_section import concept_blocks
 from itlens.report.blocks import Block, Card, Figure, Table, Text
 from tests.findings.mlp.concept_factory import KS, LAYERS, TURNED, concept_content

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from itlens.findings.patching.diff_recovery import gap_of, paired_tests, recovered
-from itlens.findings.patching.probe_curve import counts_of, halves, joint_curve, needed, order_of, sets_of
+from itlens.findings.patching.diff import gap_of, paired_tests, recovered
 from itlens.findings.patching.probe_parts import Part
+from itlens.findings.patching.probe_result import counts_of, halves, joint_curve, needed, order_of, sets_of
 
 DONOR, RECEIVER = np.array([-1.0, -2.0, -1.0, -0.5]), np.array([-3.0, -2.5, -4.0, -2.0])
 
