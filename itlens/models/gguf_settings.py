@@ -21,6 +21,7 @@ import numpy as np
 from itlens.errors import ModelError
 from itlens.foreign import foreign
 from itlens.models.gguf_header import GgufHeader
+from itlens.models.precision import as_numbers
 
 _FACTORS = "rope_freqs.weight"
 _LONG = ("rope_factors_long.weight", "rope_factors_short.weight")
@@ -171,7 +172,7 @@ def refuse_other_angles(model: Any, header: GgufHeader, name: str) -> None:
         if not leaf.endswith("inv_freq") or leaf.startswith("sliding") or "original" in leaf:
             continue
         expected, scale = _angles(header, buffer.numel())
-        got = buffer.detach().double().cpu().numpy().ravel()
+        got = as_numbers(buffer).ravel()
         prefix = leaf.removesuffix("inv_freq")
         own = float(getattr(model.get_submodule(module), f"{prefix}attention_scaling", 1.0))
         if not np.allclose(got, expected, rtol=_CLOSE, atol=0) or not math.isclose(own, scale, rel_tol=_CLOSE):
