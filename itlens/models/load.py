@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from itlens.errors import ModelError
+from itlens.foreign import foreign
 from itlens.models.adapter import HALF, Adapter, cast, merged, read_adapter
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name, refuse_unsupported, to_bridge, to_hooked, to_official
@@ -90,10 +91,8 @@ def resolve_device(device: str | torch.device | None) -> str:
     """Return the device to load on: CUDA where there is one, else CPU. Raises ModelError for one that is not there."""
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
+    with foreign(ModelError, f"The device {str(device)!r} is not available here", 'Try device="cpu".'):
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f'The device {str(device)!r} is not available here; try device="cpu".') from error
     return str(device)
 
 
