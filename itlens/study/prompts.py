@@ -134,9 +134,9 @@ def _refuse_unreadable(prompt: Prompt, side: str, model: Side, prepend_bos: bool
             f"{name}: no token of the {side} model's tokenizer lies in its instruction "
             f"{' '.join(prompt.span_text('instruction'))!r}; mark words of the text as its instruction."
         )
-    context = model.facts.get("context")
+    context = int(model.facts.get("context") or 0)
     length = len(encoded.ids) - bool(encoded.response_ids)
-    room = context and context - (prompt.response is None)  # for the first token of the model's own response
+    room = context - (prompt.response is None)  # for the first token of the model's own response
     if context and length > room:
         raise PromptError(
             f"{name} is {length} tokens long; the {side} model reads at most {context}"
