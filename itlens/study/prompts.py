@@ -134,10 +134,10 @@ def _refuse_unreadable(prompt: Prompt, side: str, model: Side, prepend_bos: bool
             f"{name}: no token of the {side} model's tokenizer lies in its instruction "
             f"{' '.join(prompt.span_text('instruction'))!r}; mark words of the text as its instruction."
         )
-    context = model.facts.get("context")
+    context = int(model.facts.get("context") or 0)
     length = len(encoded.ids) - bool(encoded.response_ids)
-    own = int(prompt.response is None)  # room for the first token of the model's own response
-    if context and length > context - own:
+    room = context - (prompt.response is None)  # for the first token of the model's own response
+    if context and length > room:
         raise PromptError(
             f"{name} is {length} tokens long; the {side} model reads at most {context}"
             f"{'' if length > context else ', so there is no room for a response'}: shorten it or leave it out."

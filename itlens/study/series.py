@@ -146,10 +146,8 @@ def open_series(path: str | Path) -> SeriesComparison:
     """Read the folder of a series. Raises StoreError where it is none, or a pair of it has nothing finished."""
     folder = SeveralFolder(path, "series")
     asked = folder.read()
-    named, names = asked.get("labels"), asked.get("folders")
-    if not (isinstance(named, list) and isinstance(names, list) and len(named) == len(names) + 1 > 1) or not all(
-        isinstance(label, str) for label in named
-    ):
+    named, names = (value if isinstance(value := asked.get(key), list) else [] for key in ("labels", "folders"))
+    if not len(named) == len(names) + 1 > 1 or not all(isinstance(label, str) for label in named):
         raise StoreError(f"{folder.file} does not name the models of a series; run the same command again.")
     labels = tuple(named)
     folders = tuple(folder.run_folder(name) for name in names)
