@@ -13,11 +13,13 @@ from itlens.errors import PromptError
 from itlens.hooked.hooks import at_layers, run_hooked, wide
 from itlens.hooked.pair_inputs import as_pair
 from itlens.models import HookedModel, ModelPair, refuse_no_model, source_attrs, source_of
+from itlens.models.memory import room_for
+from itlens.models.running import undisturbed
 from itlens.prompts import Prompt
 from itlens.prompts.formats import format_prompts
 from itlens.results.provenance import provenance
 from itlens.selection import Numbers, chosen
-from itlens.tokenization import Encoded, encode
+from itlens.tokenization import Encoded, encode, refuse_beyond
 
 _WHO = ("model", "revision", "adapter")
 LONGEST = 512  # tokens: 512 x 512 numbers a head are what a page can draw
@@ -83,6 +85,8 @@ def _of_one(
     encoded = encode(source.tokenizer, prompt.text, response or prompt.response, prepend_bos=prepend_bos)
     layers = chosen("layer", layer, model.cfg.n_layers)
     heads = chosen("head", head, model.cfg.n_heads)
+    name = f"prompt {prompt.id!r}" if prompt.id else "the prompt"
+    refuse_beyond(encoded, source.tokenizer, model.cfg.d_vocab, name, source.name)
     ids, texts = encoded.ids[:longest], _texts(encoded, source.tokenizer)[:longest]
     if len(ids) > source.context:
         raise PromptError(
@@ -96,7 +100,7 @@ def _of_one(
         kept[number] = wide(value[0, heads]).cpu().numpy().astype(np.float32)
 
     hooks = [hook for number, hook in enumerate(at_layers(model, "attn.hook_pattern", keep)) if number in layers]
-    with torch.no_grad():
+    with undisturbed(model), torch.no_grad(), room_for(model, name, len(ids)):
         run_hooked(model, torch.tensor([ids], device=next(model.parameters()).device), hooks)
     cut = len(encoded.ids) - len(ids)
     note = f"cut to the first {len(ids)} of {len(encoded.ids)} tokens" if cut else ""

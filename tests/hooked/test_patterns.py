@@ -95,6 +95,11 @@ def test_text_stays_text(folders: tuple[Path, Path]) -> None:
         assert page.count('class="t"') == len(view.tokens)
 
 
+def test_a_character_of_several_tokens_is_shown_once_over_its_pieces(folders: tuple[Path, Path]) -> None:
+    view = itlens.views.attention(load_model(folders[0]), "\N{PARTY POPPER}", layer=0)
+    assert view.tokens[-4:] == ("\N{PARTY POPPER}", "₂", "₃", "₄")
+
+
 def test_wrong_input_is_one_sentence(folders: tuple[Path, Path], tmp_path: Path) -> None:
     model = load_model(folders[0])
     with pytest.raises(ProbeError, match=r"layer 9 is not there; the model has layers 0 to 1"):

@@ -21,6 +21,7 @@ from itlens.hooked.patterns import attention_patterns
 from itlens.models import HookedModel, ModelPair
 from itlens.prompts import Prompt
 from itlens.report.blocks import Panel
+from itlens.results.characters import ShownToken
 from itlens.results.provenance import short_name
 from itlens.selection import Numbers
 
@@ -91,7 +92,7 @@ def attention(
         title=title,
         layer=layer,
         heads=tuple(int(number) for number in np.atleast_1d(ds["head"].values)),
-        tokens=tuple(str(token) for token in ds["token"].values),
+        tokens=_inline(ds["token"].values.tolist()),
         sides=sides,
         data=json.dumps(packed, separators=(",", ":")),
         start=start,
@@ -116,6 +117,16 @@ def _of_dataset(ds: xr.Dataset, layer: int, head: Numbers) -> xr.Dataset:
 
 def _listed(head: Numbers) -> list[int]:
     return [] if head is None else [head] if isinstance(head, int) else list(head)
+
+
+def _inline(tokens: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts to show: a further piece of a character, which has no text of its own, is its number (₂)."""
+    shown: list[str] = []
+    piece = 1
+    for token in tokens:
+        piece = 1 if token else piece + 1
+        shown.append(ShownToken(token, piece).inline)
+    return tuple(shown)
 
 
 def _packed(values: np.ndarray) -> str:
