@@ -60,7 +60,10 @@ def reason(error: BaseException) -> str:
         text = f"{text} {line}"
     if not text or isinstance(error, _NUMBERLESS):
         text = f"{type(error).__name__} {text}".strip()
-    return text.rstrip(".:, ") if len(text) <= _LONGEST else f"{text[:_LONGEST]} [...]"
+    if len(text) > _LONGEST:  # often a list of all that would have been right: the first sentence says what is wrong
+        first, stop, _ = text[:_LONGEST].partition(". ")
+        text = first if stop else f"{text[:_LONGEST]} [...]"
+    return text.rstrip(".:, ")
 
 
 def disk_error(error: BaseException | None) -> OSError | None:

@@ -25,7 +25,7 @@ from itlens.files import read_bytes
 from itlens.foreign import foreign, read_settings
 from itlens.models.check import BOUNDS, figures, reference_logits
 from itlens.models.locate import Place, locate_adapter
-from itlens.models.quiet import quiet
+from itlens.models.quiet import building, quiet
 
 _PREFIX = "base_model.model."  # PEFT puts it before every name of the base model
 _NAME = "default"  # under which PEFT keeps a single adapter
@@ -145,7 +145,7 @@ def fit(adapter: Adapter, config: Any, name: str, *, trust_remote_code: bool = F
     in part or not at all."""
     from transformers import AutoModelForCausalLM
 
-    with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), quiet():
+    with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), building():
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=trust_remote_code)
         wrapped = _attached(model, adapter, name, without_memory=True)
@@ -165,7 +165,7 @@ def merged(model: Any, adapter: Adapter, name: str, dtype: torch.dtype, ids: lis
     computes without merging ([], or a model in half precision: not compared). Raises ModelError where the adapter does
     not fit.
     """
-    with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), quiet():
+    with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), building():
         wrapped = _attached(model, adapter, name)
         # in half precision the two round in other places, and differ by more than a wrong merge would
         expected = reference_logits(wrapped, ids) if ids and model.dtype not in HALF else None

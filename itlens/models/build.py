@@ -18,7 +18,7 @@ from itlens.foreign import foreign
 from itlens.models.architectures import BUILDERS, SUPPORTED, architecture_of, hooked_fields
 from itlens.models.convert import hooked_weights
 from itlens.models.layout import free_layout
-from itlens.models.quiet import quiet
+from itlens.models.quiet import building
 from itlens.tokenization import front_tokens
 
 
@@ -30,7 +30,7 @@ def to_hooked(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, n
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     fields = hooked_fields(source.config)
-    with quiet():
+    with building():
         cfg = HookedTransformerConfig(**fields, dtype=dtype, device=device, model_name=name)
         # parameters are allocated and not touched (init_weights is false): they cost address space, not memory
         model = HookedTransformer(cfg, move_to_device=False)
@@ -68,7 +68,7 @@ def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, 
     name."""
     from transformer_lens import HookedTransformer
 
-    with foreign(ModelError, f"TransformerLens cannot load {official}"), quiet():
+    with foreign(ModelError, f"TransformerLens cannot load {official}"), building():
         model = HookedTransformer.from_pretrained_no_processing(
             official, hf_model=source, tokenizer=tokenizer, dtype=dtype, device=device
         )
@@ -91,7 +91,7 @@ def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, n
     if source.config._attn_implementation != "eager":
         source.set_attn_implementation("eager")  # the fused kernels have no hooks and no forward-mode derivative
     what = f"TransformerBridge cannot wrap {name} ({architecture_of(source.config)})"
-    with foreign(ModelError, what), quiet():
+    with foreign(ModelError, what), building():
         bridge = build_bridge_from_module(
             source,
             architecture_of(source.config),

@@ -24,7 +24,7 @@ from itlens.models.gguf_header import read_header
 from itlens.models.gguf_settings import refuse_other_angles, refuse_unread_tensors, stop_tokens
 from itlens.models.given import refuse_unreadable
 from itlens.models.locate import Place, locate_tokenizer, read_config
-from itlens.models.quiet import quiet
+from itlens.models.quiet import building, quiet
 from itlens.models.tokenizer_file import as_its_file_says
 
 # what checkpoints hold beside the weights of a text model, and why it may be left out
@@ -67,7 +67,7 @@ def check_places(place: Place, config: Any, *, trust_remote_code: bool = False) 
 def _loaded(place: Place, config: Any, **options: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
-    with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), quiet():
+    with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), building():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             place.folder,
             config=config,

@@ -16,7 +16,7 @@ from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unuse
 from itlens.models.compatibility import adapter_notices
 from itlens.models.load import Backend, dtype_name, ends_of, load_model, resolve_device
 from itlens.models.locate import Place, local_path, locate
-from itlens.models.quiet import quiet
+from itlens.models.quiet import building
 from itlens.models.source import place_fingerprint, source_of
 from itlens.models.traits import settings_of_config, shown, stored_names, stored_precision
 from itlens.tokenization import front_tokens
@@ -106,7 +106,7 @@ def _parameters(config: Any, name: str, trust_remote_code: bool) -> int:
     from transformers import AutoModelForCausalLM
 
     what = f"No model can be made from the config of {name}"
-    with foreign(ModelError, what), quiet(), torch.device("meta"):  # shapes without memory
+    with foreign(ModelError, what), building(), torch.device("meta"):  # shapes without memory
         return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).num_parameters())
 
 

@@ -22,6 +22,7 @@ _DEPRECATED = r"HookedTransformer(\.from_pretrained)? is deprecated"
 _LIBRARIES = ("transformers", "transformer_lens", "huggingface_hub", "peft", "accelerate", "gguf", "root")
 _PRINTING = ("transformer_lens.HookedTransformer", "transformer_lens.utilities.devices")
 _lock = threading.Lock()
+_turn = threading.RLock()
 _loading: list[int] = []  # the threads inside `quiet`, as often as they entered
 _put_back = ExitStack()
 
@@ -41,6 +42,17 @@ def quiet() -> Iterator[None]:
             _loading.remove(thread)
             if not _loading:
                 _put_back.close()
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Be quiet, and let one thread at a time build a model.
+
+    transformers replaces methods of its classes while it builds one, and puts back what it found: of two threads, one
+    would leave the other's replacement for good, and tied embeddings would never be tied again.
+    """
+    with _turn, quiet():
+        yield
 
 
 def _silence(stack: ExitStack) -> None:

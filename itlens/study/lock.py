@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from itlens.errors import StoreError
-from itlens.files import read_json, write_json
+from itlens.files import read_json, system_reason, write_json
 
 LOCK, HOLDER = ".itlens.lock", ".itlens.holder"
 
@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is in use by {_holder(holder)}; wait until it has ended, or give another folder."
         ) from None
     except OSError as error:
-        raise StoreError(f"Cannot lock {folder} ({error.strerror or error}); choose another folder.") from error
+        raise StoreError(f"Cannot lock {folder}: {system_reason(error)}.") from error
     try:
         since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})

@@ -54,7 +54,7 @@ def test_a_token_without_an_embedding_is_named(
         lambda: forced(model, prompt),
     ]
     for ask in asks:
-        with pytest.raises(PromptError, match=r"prompt 'one' holds the token '<\|x\|>' \(id 300\).*ids 0 to 299"):
+        with pytest.raises(PromptError, match=r"prompt 'one' holds the token '<\|x\|>' \(id 300\).*ids up to 299"):
             ask()
 
 

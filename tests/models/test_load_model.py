@@ -272,6 +272,18 @@ def test_loading_in_threads_leaves_no_trace_and_hides_nobody_elses_words(
     assert "a warning" in caplog.text and "chatter" not in caplog.text
 
 
+def test_loading_in_threads_leaves_the_classes_of_transformers_as_they_were(tmp_path: Path) -> None:
+    """transformers replaces `tie_weights` while it builds a model: tied embeddings would be missing ever after."""
+    from transformers import PreTrainedModel
+
+    before, folder = PreTrainedModel.tie_weights, tiny_folder(tmp_path, "llama", tie_word_embeddings=True)
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load_model, folder) for _ in range(12)]
+    assert all(load.result().cfg.n_layers == 2 for load in loads)
+    assert PreTrainedModel.tie_weights is before
+    assert load_model(folder).cfg.n_layers == 2
+
+
 def test_importing_is_light() -> None:
     code = "import sys, itlens.models; sys.exit(any(n in sys.modules for n in ('transformers', 'transformer_lens')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -75,7 +75,7 @@ def test_data_array_round_trip(tmp_path, name):
 def test_other_programs_can_read_it(tmp_path):
     save(result(["a", "b"], model="m"), tmp_path / "a.nc")
     ds = xr.load_dataset(tmp_path / "a.nc", engine="h5netcdf")
-    assert ds.source_token.values.tolist() == ["a", "b"] and ds.attrs == {"model": "m"}
+    assert ds.source_token.values.tolist() == ["a", "b"] and ds.attrs == {"model": "m", "itlens_sealed": 1}
 
 
 def test_levels_take_less_space_and_score_the_same(tmp_path):

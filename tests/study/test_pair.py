@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import html
 import json
 import math
 import weakref
@@ -56,7 +57,8 @@ def attributed(folders: Folders, out: Path, **changes: Any) -> Comparison:
 def test_the_folder_holds_what_was_asked_and_what_was_found(finished: Comparison) -> None:
     names = {path.name for path in finished.out.iterdir()}
     assert names == {
-        "study.json", "prompts.jsonl", "responses", "attribution", "tables", "findings.json", "report.html"
+        *("index.jsonl", "study.json", "prompts.jsonl", "responses", "attribution", "tables", "findings.json"),
+        "report.html",
     }  # fmt: skip
     units = [f"{side}/000{n}-p{n}" for side in ("base", "tuned") for n in range(1, 7)]
     for kind, ending in (("attribution", ".nc"), ("responses", ".json")):
@@ -79,7 +81,9 @@ def test_the_folder_holds_what_was_asked_and_what_was_found(finished: Comparison
 @pytest.mark.parametrize("name", ["attention", "mlp"])
 def test_what_reads_weights_keeps_no_prompts(name: str, runs: dict[str, Comparison]) -> None:
     run = runs[name]
-    assert {path.name for path in run.out.iterdir()} == {"study.json", name, "tables", "findings.json", "report.html"}
+    assert {path.name for path in run.out.iterdir()} == {
+        *("index.jsonl", "study.json", name, "tables", "findings.json", "report.html")
+    }
     study = json.loads((run.out / "study.json").read_text())
     assert study["prompts"] == 0
     assert study["reading"] == {}
@@ -221,7 +225,7 @@ def test_given_and_empty_responses(pair_folders: Folders, tmp_path: Path) -> Non
     for note in said:
         assert "1 of 4 prompts" in note
         assert "p4" in note
-        assert note in found.report_path.read_text(encoding="utf-8").replace("&#39;", "'")
+        assert note in html.unescape(found.report_path.read_text(encoding="utf-8"))
     assert not [note for note in found.notes if "cut" in note]
     assert not (found.out / "responses").exists()
 
@@ -329,6 +333,7 @@ def test_half_precision_is_said_to_be_coarse(finished: Comparison, tmp_path: Pat
     study = json.loads((out / "study.json").read_text())
     study["settings"]["dtype"] = "bfloat16"
     (out / "study.json").write_text(json.dumps(study))
+    (out / "index.jsonl").unlink()
     assert any("Computed in bfloat16" in note for note in open_comparison(out).notes)
     assert not any("Computed in" in note for note in finished.notes)
 

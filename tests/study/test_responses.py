@@ -17,7 +17,7 @@ from itlens.study import Comparison, open_comparison
 from itlens.study import pair as pair_module
 from itlens.study import responses as study_responses
 from itlens.study.pair import OWN_RESPONSES, compare_own_responses
-from tests.study.studies import NEW_TOKENS, Counted, copied, same_results, six_prompts, small
+from tests.study.studies import NEW_TOKENS, Counted, copied, same_results, same_tables, six_prompts, small
 
 Folders = tuple[Path, Path]
 SIDES = ("base", "tuned")
@@ -173,7 +173,9 @@ def test_a_response_that_is_missing_is_written_again_by_its_writer(
     written = Written(monkeypatch)
     again = read_on(pair_folders, out, writer)
     assert written.calls == [(writer, six_prompts()[1].text)]
-    same_results(again, held)
+    same_tables(again, held)
+    (said,) = set(again.notes) - set(held.notes)
+    assert "0002-p2.json.damaged" in said
 
 
 def test_the_study_is_another_one(held: Comparison, pair_folders: Folders) -> None:
