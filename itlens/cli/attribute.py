@@ -72,8 +72,7 @@ def attribute_command(
     if out is not None and out.suffix not in (".nc", ".html"):
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .nc or .html.")
     loaded = loaded_model(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
-    for notice in control_token_notices([asked.replace(response=response)], {"the model": source_of(loaded).tokenizer}):
-        print(f"Note: {visible(notice)}", file=sys.stderr)
+    said = control_token_notices([asked.replace(response=response)], {"the model": source_of(loaded).tokenizer})
     (asked,) = format_prompts([asked], prompt_format, source_of(loaded).tokenizer)
     options: dict[str, Any] = {
         "method": method,
@@ -82,6 +81,8 @@ def attribute_command(
     }  # checked there
     with late_bar("response and attribution") as tell:
         found = run(loaded, asked, response, progress=tell, **options)
+    for notice in said:
+        print(f"Note: {visible(notice)}", file=sys.stderr)
     if out is not None:
         save_scores(found, asked, out)
     print_scores(found, asked, output.value)

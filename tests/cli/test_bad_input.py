@@ -523,3 +523,14 @@ def test_odd_texts_are_read_as_they_are(commands: Commands, models: dict[str, Pa
     for name, text in ODD_TEXTS.items():
         assert found[name].attrs["prompt_text"] == text and found[name].attrs["response_text"] == " ok"
         assert int(found[name].source_stop.max()) == len(text)
+
+
+def test_a_control_token_without_an_embedding_is_one_sentence(commands: Commands, tmp_path: Path) -> None:
+    """No notice of how the token is read comes before the refusal."""
+    tokenizer = tiny_tokenizer()
+    folder = tiny_folder(tmp_path / "model", "llama", tokenizer=tokenizer)
+    tokenizer.add_tokens([f"<f{number}>" for number in range(300 - len(tokenizer))])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|x|>"]})
+    tokenizer.save_pretrained(folder)
+    sentence = commands.refused("attribute", folder, "--prompt", "<|x|> the dog", "--max-new-tokens", 2)
+    assert "the token '<|x|>' (id 300)" in sentence
