@@ -76,21 +76,13 @@ class RunFolder(UnitResults):
         made = [folder for folder in (self.path, *self.path.parents) if not _exists(folder)]
         self._refuse_foreign()
         try:
-            with self.locked(), self._begun(asked, prompts, before or asked, resume=resume) as study:
+            with locked(self.path), self._begun(asked, prompts, before or asked, resume=resume) as study:
                 yield study
         except BaseException:
             with suppress(OSError):
                 for folder in made:
                     folder.rmdir()
             raise
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing into the folder while the block runs. Raises StoreError where one does."""
-        with written(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
-            yield
 
     @contextmanager
     def _begun(self, asked: Study, prompts: Sequence[Prompt] | None, before: Study, *, resume: bool) -> Iterator[Study]:

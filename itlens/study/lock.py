@@ -14,20 +14,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from itlens.errors import StoreError
-from itlens.files import read_json, system_reason, write_json
+from itlens.files import read_json, system_reason, write_json, written
 
 LOCK, HOLDER = ".itlens.lock", ".itlens.holder"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which must be there, while the block runs.
+    """Hold the lock of a folder, which is made where it is missing, while the block runs.
 
     Nobody waits: two studies that take turns in one folder would compute the same twice.
     Raises StoreError where another process (or thread) holds it, with its number, its machine and since when.
     """
     from filelock import FileLock, Timeout
 
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(folder / LOCK, timeout=0), folder / HOLDER
     try:
         lock.acquire()

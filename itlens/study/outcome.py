@@ -29,6 +29,7 @@ from itlens.report.render import comparison_in_notebook, render_page
 from itlens.results.store import save
 from itlens.study.comparison import Comparison, Failure, is_asked, open_comparison
 from itlens.study.folder import RunFolder
+from itlens.study.lock import locked
 
 VERSION = 1  # of findings.json
 _BLOCKS = (Card, Text, Figure, Table, Panel)
@@ -80,7 +81,7 @@ def write_outcome(comparison: Comparison) -> None:
 
 def rewrite_outcome(comparison: Comparison) -> None:
     """Write them again, while nobody else writes into the folder. Raises StoreError where somebody does."""
-    with RunFolder(comparison.out).locked():
+    with locked(comparison.out):
         write_outcome(comparison)
 
 

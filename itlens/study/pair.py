@@ -27,6 +27,7 @@ from itlens.prompts import Prompt
 from itlens.prompts.control_tokens import control_token_notices
 from itlens.study.comparison import Comparison, compared
 from itlens.study.folder import RunFolder, take_side
+from itlens.study.lock import locked
 from itlens.study.outcome import topic_of, write_outcome, write_page
 from itlens.study.prompts import RESPONSES, Responses, StudyPrompts, refuse_unshared, study_prompts
 from itlens.study.record import load_settings, prompt_ids, rendering_of, study_record
@@ -224,7 +225,7 @@ def compare_own_responses(comparison: Comparison, base: Any, tuned: Any, prompts
         return comparison
     options |= {"responses": "own", "base_from": comparison.out, "tuned_from": comparison.out}
     folder = RunFolder(comparison.out)
-    with folder.locked():
+    with locked(folder.path):
         own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, **options)
         noted = folder.note(dict(comparison.study), [_note(name, own) for name in names if name in own.verdicts])
         again = replace(comparison, study=noted)

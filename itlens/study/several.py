@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from itlens.errors import StoreError
-from itlens.files import PARTS, read_json, write_json, write_text, written
+from itlens.files import PARTS, read_json, write_json, write_text
 from itlens.results.store import save
 from itlens.study.lock import HOLDER, LOCK, locked
 
@@ -41,7 +41,7 @@ class SeveralFolder:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; give a folder for the results.")
         self._refuse_foreign(inside)
-        with self.locked():
+        with locked(self.path):
             for part in self.path.glob(PARTS):
                 part.unlink(missing_ok=True)
             begun = any(entry.is_dir() and entry.name not in _OWN for entry in self.path.glob("*"))
@@ -51,14 +51,6 @@ class SeveralFolder:
                     "one."
                 )
             write_json(self.file, dict(asked))
-            yield
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing into the folder while the block runs. Raises StoreError where one does."""
-        with written(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
             yield
 
     def _refuse_foreign(self, inside: list[str]) -> None:

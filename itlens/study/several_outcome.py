@@ -14,6 +14,7 @@ from itlens.report.blocks import Block, Column, Figure, Table, Text, guessed_col
 from itlens.report.page_data import Page, Section
 from itlens.report.render import render_page
 from itlens.study.comparison import Comparison
+from itlens.study.lock import locked
 from itlens.study.outcome import rewrite_outcome
 from itlens.study.series import SeriesComparison, open_series
 from itlens.study.several import SeveralFolder
@@ -103,7 +104,7 @@ def write_again(path: str | Path, kind: str) -> TemplateComparison | SeriesCompa
     else:
         comparison = open_series(path)
         pairs = [comparison.comparison(label) for label in comparison.labels[1:]]
-    with folder.locked():
+    with locked(folder.path):
         for each in pairs:
             rewrite_outcome(each)
         write_several(folder, comparison)
