@@ -26,6 +26,9 @@ _REASONS = {
     errno.EPERM: "there is no permission; choose another folder, or change its rights",
     errno.EROFS: "the disk is read-only; choose another folder",
     errno.EISDIR: "it is a folder; give the name of a file",
+    errno.ENOTDIR: "a part of its path is a file; choose another folder",
+    errno.ENAMETOOLONG: "its name is too long; choose a shorter one",
+    errno.EIO: "the disk cannot be read or written; check it, or choose another one",
 }
 
 PARTS = ".itlens-*.part"  # what an atomic write leaves when the program is killed in the middle of it

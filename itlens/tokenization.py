@@ -263,6 +263,12 @@ def _without_prefix(text: str, pieces: list[str], ranges: list[tuple[int, int]])
     return freed
 
 
+def token_text(tokenizer: Any, number: int) -> str:
+    """Return what a token decodes to by itself; bytes that make no character are written as such: "<0xF0>"."""
+    decoded = tokenizer.decode([number], **_PLAIN)
+    return _written_bytes(tokenizer, number, decoded) if BROKEN in decoded else decoded
+
+
 def _token_texts(
     tokenizer: Any, ids: list[int], text: str, ranges: list[tuple[int, int]], *, generated: bool = False
 ) -> list[str]:

@@ -58,8 +58,8 @@ def run_hooked(
     hooks: Sequence[Hook] = (),
     *,
     positions: Positions = FIRST,
-) -> Float[torch.Tensor, "batch target d_vocab"]:
-    """Run one forward pass with hooks; return the logits at `positions` only.
+) -> Float[torch.Tensor, "row target d_vocab"]:
+    """Run one forward pass with hooks; return the logits at `positions` only, of every row (hooks can add some).
 
     Raises ProbeError for a hook point that the model does not have.
     """

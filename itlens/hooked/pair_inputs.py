@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from itlens.errors import ProbeError, PromptError
+from itlens.errors import PairError, ProbeError, PromptError
 from itlens.hooked.tokens import Forced, ForcedPrompts, forced
 from itlens.models import HookedModel, ModelPair, load_pair, source_attrs, source_of
+from itlens.models.compatibility import PairReport
 from itlens.prompts import Prompt, PromptsLike, as_prompts
 
 Direction: TypeAlias = Literal["tuned->base", "base->tuned"]
@@ -46,6 +47,17 @@ def as_pair(given: Any) -> ModelPair:
     if isinstance(given, (tuple, list)) and len(given) == 2:
         return load_pair(*given, keep_both=True)
     raise ProbeError(f"The pair is a {type(given).__name__}; expected itlens.load_pair(base, tuned) or (base, tuned).")
+
+
+def comparable(pair: ModelPair) -> PairReport:
+    """Check the pair as `ModelPair.check` does. Raises PairError, which also says what still makes sense."""
+    try:
+        return pair.check()
+    except PairError as error:
+        raise PairError(
+            f"{str(error).removesuffix('.')}; ranks, divergences and exchanged streams need one vocabulary and one "
+            "shape, so that only what reads each model by itself (itlens.attribute, itlens.activations) makes sense."
+        ) from error
 
 
 def forced_pair(
@@ -94,4 +106,22 @@ def refuse_foreign_tokens(prompts: Iterable[Forced], model: HookedModel) -> None
             raise ProbeError(
                 f"Prompt {one.id!r} holds token {token}, which {source_of(model).name} does not "
                 f'have (its vocabulary ends at {model.cfg.d_vocab - 1}); use format="raw" or other prompts.'
+            )
+
+
+def refuse_beyond_either(prompts: Iterable[Forced], report: PairReport) -> None:
+    """Raise PromptError for what one of the two models cannot read, before hours are spent on the other."""
+    vocabulary = min(report.base["vocabulary"], report.tuned["vocabulary"])
+    context = min(report.base["context"], report.tuned["context"])
+    for prompt in prompts:
+        token = prompt.beyond(int(vocabulary))
+        if token is not None:
+            raise PromptError(
+                f"Prompt {prompt.id!r} holds token {token}, but one of the two models has only {vocabulary} tokens; "
+                'use format="raw" or another prompt.'
+            )
+        if len(prompt.read) > context:
+            raise PromptError(
+                f"Prompt {prompt.id!r} is {len(prompt.read)} tokens long with its response; one of the two models "
+                f"reads at most {context}: shorten it."
             )

@@ -87,21 +87,14 @@ def _of_one(
     heads = chosen("head", head, model.cfg.n_heads)
     name = f"prompt {prompt.id!r}" if prompt.id else "the prompt"
     refuse_beyond(encoded, source.tokenizer, model.cfg.d_vocab, name, source.name)
-    ids, texts = encoded.ids[:longest], _texts(encoded, source.tokenizer)[:longest]
+    ids, texts = encoded.ids[:longest], read_texts(encoded, source.tokenizer)[:longest]
     if len(ids) > source.context:
         raise PromptError(
             f"The text is {len(ids)} tokens long; {source.name} reads at most {source.context}: shorten it."
         )
     if not ids:
         raise PromptError("The text has no token; give a prompt.")
-    kept: dict[int, np.ndarray] = {}
-
-    def keep(number: int, value: torch.Tensor) -> None:
-        kept[number] = wide(value[0, heads]).cpu().numpy().astype(np.float32)
-
-    hooks = [hook for number, hook in enumerate(at_layers(model, "attn.hook_pattern", keep)) if number in layers]
-    with undisturbed(model), torch.no_grad(), room_for(model, name, len(ids)):
-        run_hooked(model, torch.tensor([ids], device=next(model.parameters()).device), hooks)
+    kept = patterns_of(model, ids, dict.fromkeys(layers, heads), name)
     cut = len(encoded.ids) - len(ids)
     note = f"cut to the first {len(ids)} of {len(encoded.ids)} tokens" if cut else ""
     attrs = provenance("attention_patterns", prompt_id=prompt.id, prompt_text=encoded.prompt_text, note=note)
@@ -118,7 +111,25 @@ def _of_one(
     )
 
 
-def _texts(encoded: Encoded, tokenizer: Any) -> list[str]:
+def patterns_of(
+    model: HookedModel, ids: Sequence[int], heads: Mapping[int, Sequence[int]], name: str
+) -> dict[int, np.ndarray]:
+    """Return by layer the patterns of some of its heads, (head, query, key), float32, of one forward pass over `ids`.
+
+    heads: by layer. name: of the text, for the error where the memory does not suffice.
+    """
+    kept: dict[int, np.ndarray] = {}
+
+    def keep(layer: int, value: torch.Tensor) -> None:
+        kept[layer] = wide(value[0, list(heads[layer])]).cpu().numpy().astype(np.float32)
+
+    hooks = [hook for layer, hook in enumerate(at_layers(model, "attn.hook_pattern", keep)) if layer in heads]
+    with undisturbed(model), torch.no_grad(), room_for(model, name, len(ids)):
+        run_hooked(model, torch.tensor([list(ids)], device=next(model.parameters()).device), hooks)
+    return kept
+
+
+def read_texts(encoded: Encoded, tokenizer: Any) -> list[str]:
     """Return the text of every token that is read; of special tokens in front their names."""
     front = [str(name) for name in tokenizer.convert_ids_to_tokens(list(encoded.front))]
     return [*front, *encoded.prompt_tokens, *encoded.response_tokens]

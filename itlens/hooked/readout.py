@@ -2,12 +2,17 @@
 
 logits(x) = cap((norm(x) * gain + bias) W_U + b_U), cap(l) = c tanh(l / c) where the model caps its logits. The other
 model of a pair has left memory when its readout is needed, and W_U is read in pieces of the vocabulary.
+
+`RunningSoftmax` is what is carried from piece to piece of one distribution: with a running maximum m,
+z = sum_v e^(l_v - m) and, against other logits l', k = sum_v e^(l_v - m) (l_v - l'_v), rescaled whenever m grows;
+KL(p || p') = k/z - (m + log z) + (m' + log z').
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -16,9 +21,11 @@ from itlens.errors import ProbeError
 from itlens.hooked.cache import ActivationCache
 from itlens.models import HookedModel, source_of
 from itlens.models.check import BOUNDS
+from itlens.models.precision import exact, exact_device
 from itlens.weights import weights_of
 
 PIECE = 1024  # of the vocabulary at a time
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,12 @@ def refuse_other_readout(
     model: HookedModel,
     residual: Float[torch.Tensor, "1 d_model"],
     logits: Float[torch.Tensor, "1 d_vocab"],
+    *,
+    remedy: str = 'leave "lens" out of hooks=',
 ) -> None:
-    """Raise ProbeError unless the readout of the last residual stream is what the model itself computes."""
+    """Raise ProbeError unless the readout of the last residual stream is what the model itself computes.
+
+    remedy: what the error tells the user to do."""
     wide = residual.detach().cpu()
     wide = wide if wide.dtype == torch.float64 else wide.float()
     own = torch.cat([readout.logits(readout.normalised(wide), *piece) for _, *piece in readout.pieces()], dim=1)
@@ -103,7 +114,7 @@ def refuse_other_readout(
     if not away <= BOUNDS[logits.dtype]:
         raise ProbeError(
             f"The logit lens does not reproduce the output of {source_of(model).name} (logits differ by {away:.1e} of "
-            'the largest): its last step is of an unknown kind; leave "lens" out of hooks=.'
+            f"the largest): its last step is of an unknown kind; {remedy}."
         )
 
 
@@ -116,3 +127,67 @@ def same_readout(one: Readout, other: Readout) -> bool:
         return False
     pairs = zip(one.pieces(), other.pieces(), strict=True)
     return all(torch.equal(a, b) and torch.equal(c, d) for (_, a, c), (_, b, d) in pairs)
+
+
+class RunningSoftmax(Generic[Key]):
+    """One distribution per row, read piece by piece of the vocabulary; see the module.
+
+    own: the logit of one token per row. others: keys of the logits that it is compared with. count: how many of the
+    highest logits are kept: `top` (row, count) their ids and `highest` their logits, from high to low.
+    """
+
+    def __init__(self, own: Float[torch.Tensor, " row"], others: Sequence[Key], count: int = 1) -> None:
+        rows, device = own.shape[0], own.device
+        self.own = own
+        self.highest = own.new_full((rows, count), -torch.inf)
+        self.top = torch.zeros((rows, count), dtype=torch.long, device=device)
+        self.total = torch.zeros(rows, dtype=torch.float64, device=exact_device(device))
+        self.against = {other: self.total.clone() for other in others}
+        self.above = torch.zeros(rows, dtype=torch.long, device=device)
+
+    def add(self, start: int, key: Key, logits: Mapping[Key, torch.Tensor], ids: torch.Tensor) -> None:
+        """Read one piece. start: its first id; key: which of `logits` (row, id) are this distribution's; ids: the token
+        of each row."""
+        mine, before = logits[key], self.highest[:, 0]
+        most = torch.maximum(mine.amax(dim=1), before)
+        self._keep_highest(start, mine)
+        shrink = exact(before - most).exp()
+        weight = (mine - most[:, None]).exp_()
+        self.total = self.total * shrink + weight.sum(1)
+        for other, total in self.against.items():
+            self.against[other] = total * shrink + torch.linalg.vecdot(weight, mine - logits[other])
+        higher_than_own = torch.gt(mine, self.own[:, None], out=torch.empty_like(mine))  # truth values add up slowly
+        self.above += higher_than_own.sum(1).long()
+        inside = (ids >= start) & (ids < start + mine.shape[1])
+        at = (ids - start).clamp(0, mine.shape[1] - 1)[:, None]
+        self.above -= (inside & (mine.gather(1, at)[:, 0] > self.own)).long()  # its own logit, rounded otherwise
+
+    def _keep_highest(self, start: int, mine: torch.Tensor) -> None:
+        higher = (mine.amax(dim=1) > self.highest[:, -1]).nonzero()[:, 0]  # few, after the first pieces
+        count = self.top.shape[1]
+        values, places = mine[higher].topk(min(count, mine.shape[1]), dim=1)
+        all_values = torch.cat([self.highest[higher], values], dim=1)
+        all_ids = torch.cat([self.top[higher], places + start], dim=1)
+        kept = all_values.topk(count, dim=1)
+        self.highest = self.highest.index_copy(0, higher, kept.values)
+        self.top = self.top.index_copy(0, higher, all_ids.gather(1, kept.indices))
+
+    @property
+    def log_total(self) -> torch.Tensor:
+        """The log of the sum over the vocabulary of e^logit, by row."""
+        return exact(self.highest[:, 0]) + self.total.log()
+
+    @property
+    def logprob(self) -> torch.Tensor:
+        """The log-probability of each row's token, nats."""
+        return exact(self.own) - self.log_total
+
+    @property
+    def rank(self) -> torch.Tensor:
+        """1 and the number of tokens with a higher logit than each row's token."""
+        return self.above + 1
+
+    def divergence(self, key: Key, other: RunningSoftmax[Key]) -> torch.Tensor:
+        """KL(this || other) by row, nats. key: of the other's logits."""
+        kl = self.against[key] / self.total - self.log_total + other.log_total
+        return kl.clamp(min=0.0)  # rounding of equal distributions

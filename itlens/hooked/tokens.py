@@ -15,8 +15,9 @@ Tokens and spans meet by characters (`itlens.results.density.overlaps`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,32 @@ class Forced:
         """Its response, to be kept and handed back to `forced` or `attribute`."""
         how = {"response_source": self.source, "finish": self.finish}
         return response_of(self.encoded, how)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the ids that are read and predicted: the same for results on the same tokens."""
+        ids = ",".join(map(str, (*self.read, -1, *self.targets)))
+        return hashlib.sha256(ids.encode()).hexdigest()[:16]
+
+    def ended_by(self, stop: int) -> Forced:
+        """Return it with one target more: the token that ended the response, predicted where its last token is read."""
+        read = (*self.read, self.targets[-1])
+        classes = np.append(self.classes, np.int8(CLASSES.index("response")))
+        targets, positions = (*self.targets, stop), (*self.positions, len(self.read))
+        return replace(self, read=read, classes=classes, targets=targets, positions=positions)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the token that ended the response is its last target (`ended_by`)."""
+        return len(self.targets) > len(self.encoded.response_ids)
+
+    def with_end(self, stops: Sequence[int], logits: Any) -> Forced:
+        """Return it with the end that its writer prefers, of several ids that end a text; logits: its, at the last
+        target. As it is where it was not ended, or where there is one such id only."""
+        if not self.is_ended or len(stops) < 2:
+            return self
+        stop = max(stops, key=lambda id: float(logits[id]))
+        return replace(self, targets=(*self.targets[:-1], stop))
 
     def beyond(self, vocabulary: int) -> str | None:
         """Return the id and text of the first token that a model with so many embeddings does not have, or None."""

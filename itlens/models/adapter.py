@@ -24,11 +24,11 @@ from itlens.errors import ModelError
 from itlens.files import read_bytes
 from itlens.foreign import foreign, read_settings
 from itlens.models.check import BOUNDS, figures, reference_logits
-from itlens.models.locate import Place, locate_adapter
+from itlens.models.locate import Located, locate_adapter
 from itlens.models.quiet import building, quiet
 
-_PREFIX = "base_model.model."  # PEFT puts it before every name of the base model
-_NAME = "default"  # under which PEFT keeps a single adapter
+PREFIX = "base_model.model."  # PEFT puts it before every name of the base model
+ADAPTER_NAME = "default"  # under which PEFT keeps a single adapter
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
 _TEMPLATE = "chat_template.jinja"
@@ -57,7 +57,7 @@ class Adapter:
 
     def generation_settings(self) -> Any:
         """Return the generation settings beside the weights (where responses end), or None."""
-        return generation_settings(Place(self.name, self.folder))
+        return generation_settings(Located(self.name, self.folder))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Fit:
         return f"all {len(self.modules)} modules that it selects have weights{idle}"
 
 
-def refuse_adapter_folder(place: Place) -> None:
+def refuse_adapter_folder(place: Located) -> None:
     """Raise ModelError where an adapter was given as a model (transformers would load another model in its place)."""
     path = place.folder / "adapter_config.json"
     if place.gguf is not None or not path.is_file():
@@ -148,9 +148,9 @@ def fit(adapter: Adapter, config: Any, name: str, *, trust_remote_code: bool = F
     with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), building():
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=trust_remote_code)
-        wrapped = _attached(model, adapter, name, without_memory=True)
-        modules = tuple(sorted({**_layers(wrapped), **_replaced(wrapped)}))
-        _untie(wrapped)
+        wrapped = with_adapter(model, adapter, name, without_memory=True)
+        modules = tuple(sorted({**adapted_layers(wrapped), **replaced_modules(wrapped)}))
+        untie(wrapped)
         plain = wrapped.unload()
     return Fit(
         modules, _idle(adapter, modules), int(plain.config.get_text_config().vocab_size), int(plain.num_parameters())
@@ -166,10 +166,10 @@ def merged(model: Any, adapter: Adapter, name: str, dtype: torch.dtype, ids: lis
     not fit.
     """
     with foreign(ModelError, f"The adapter {adapter.name} does not fit {name}"), building():
-        wrapped = _attached(model, adapter, name)
+        wrapped = with_adapter(model, adapter, name)
         # in half precision the two round in other places, and differ by more than a wrong merge would
         expected = reference_logits(wrapped, ids) if ids and model.dtype not in HALF else None
-        _untie(wrapped)
+        untie(wrapped)
         change = _merge(wrapped, dtype)
         whole = wrapped.merge_and_unload()
     if expected is not None:
@@ -185,7 +185,7 @@ def cast(model: Any, dtype: torch.dtype) -> None:
     model.config.dtype = dtype
 
 
-def generation_settings(place: Place) -> Any:
+def generation_settings(place: Located) -> Any:
     """Return the generation settings in a folder, or None where there are none."""
     from transformers import GenerationConfig
 
@@ -195,21 +195,23 @@ def generation_settings(place: Place) -> Any:
         return GenerationConfig.from_pretrained(place.folder, local_files_only=True)
 
 
-def _attached(model: Any, adapter: Adapter, name: str, *, without_memory: bool = False) -> Any:
+def with_adapter(model: Any, adapter: Adapter, name: str, *, without_memory: bool = False) -> Any:
     """Return PEFT's model with the adapter on it, complete (else ModelError)."""
     from peft import PeftModel
 
-    rows = _embedding_rows(model, adapter, name)
+    rows = embedding_rows(model, adapter, name)
     if rows is not None:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    wrapped = PeftModel(model, copy.deepcopy(adapter.config), _NAME, low_cpu_mem_usage=without_memory)
+    wrapped = PeftModel(model, copy.deepcopy(adapter.config), ADAPTER_NAME, low_cpu_mem_usage=without_memory)
     _refuse_partial(wrapped, adapter, name)
-    report = wrapped.load_adapter(str(adapter.folder), _NAME, torch_device="cpu", low_cpu_mem_usage=without_memory)
+    report = wrapped.load_adapter(
+        str(adapter.folder), ADAPTER_NAME, torch_device="cpu", low_cpu_mem_usage=without_memory
+    )
     _refuse_partial(wrapped, adapter, name, report.missing_keys, report.unexpected_keys)
     return wrapped
 
 
-def _embedding_rows(model: Any, adapter: Adapter, name: str) -> int | None:
+def embedding_rows(model: Any, adapter: Adapter, name: str) -> int | None:
     """Return the embeddings that the adapter brings where they are more or fewer than the model's, else None."""
     own = int(model.get_input_embeddings().weight.shape[0])
     parts = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
@@ -217,7 +219,7 @@ def _embedding_rows(model: Any, adapter: Adapter, name: str) -> int | None:
     rows: dict[str, int] = {}
     for part, module in parts.items():
         for ending in ("", ".base_layer", ".modules_to_save"):
-            saved = adapter.weights.get(f"{_PREFIX}{names.get(id(module))}{ending}.weight")
+            saved = adapter.weights.get(f"{PREFIX}{names.get(id(module))}{ending}.weight")
             if saved is not None:
                 rows[part] = int(saved.shape[0])
     if all(number == own for number in rows.values()):
@@ -236,10 +238,10 @@ def _refuse_partial(
 ) -> None:
     """Raise ModelError where modules have no weights in the file, or weights no place in the model. missing, unplaced:
     as PEFT reports them; modules_to_save, of which it reports nothing, are looked up."""
-    modules = sorted({**_layers(wrapped), **_replaced(wrapped)})
-    saved = [key.removeprefix(_PREFIX) for key in adapter.weights]
-    bare = {module for module in _replaced(wrapped) if not any(key.startswith(f"{module}.") for key in saved)}
-    lacking = [key.removeprefix(_PREFIX) for key in missing]
+    modules = sorted({**adapted_layers(wrapped), **replaced_modules(wrapped)})
+    saved = [key.removeprefix(PREFIX) for key in adapter.weights]
+    bare = {module for module in replaced_modules(wrapped) if not any(key.startswith(f"{module}.") for key in saved)}
+    lacking = [key.removeprefix(PREFIX) for key in missing]
     bare |= {module for module in modules if any(key.startswith(f"{module}.") for key in lacking)}
     if not bare and not unplaced:
         return
@@ -260,20 +262,20 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _layers(wrapped: Any) -> dict[str, Any]:
+def adapted_layers(wrapped: Any) -> dict[str, Any]:
     """Return the modules to which the adapter adds something, by their name in the base model."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     named = wrapped.named_modules()
-    return {name.removeprefix(_PREFIX): module for name, module in named if isinstance(module, BaseTunerLayer)}
+    return {name.removeprefix(PREFIX): module for name, module in named if isinstance(module, BaseTunerLayer)}
 
 
-def _replaced(wrapped: Any) -> dict[str, Any]:
+def replaced_modules(wrapped: Any) -> dict[str, Any]:
     """Return the modules that the adapter holds whole (modules_to_save), by their name in the base model."""
     from peft.utils.other import ModulesToSaveWrapper
 
     named = wrapped.named_modules()
-    return {name.removeprefix(_PREFIX): module for name, module in named if isinstance(module, ModulesToSaveWrapper)}
+    return {name.removeprefix(PREFIX): module for name, module in named if isinstance(module, ModulesToSaveWrapper)}
 
 
 def _idle(adapter: Adapter, modules: tuple[str, ...]) -> tuple[str, ...]:
@@ -283,19 +285,19 @@ def _idle(adapter: Adapter, modules: tuple[str, ...]) -> tuple[str, ...]:
     by_module: dict[str, list[Tensor]] = {}
     for key, tensor in adapter.weights.items():
         for mark in (".lora_B", ".lora_embedding_B"):
-            module, found, _ = key.removeprefix(_PREFIX).partition(mark)
+            module, found, _ = key.removeprefix(PREFIX).partition(mark)
             if found:
                 by_module.setdefault(module, []).append(tensor)
     return tuple(module for module in modules if module in by_module and not any(map(torch.any, by_module[module])))
 
 
-def _untie(wrapped: Any) -> None:
+def untie(wrapped: Any) -> None:
     """Give every adapted module a weight of its own: added to a tied one, an update would reach the other end too."""
     owners: dict[int, int] = {}
     for module in wrapped.modules():
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    for layer in _layers(wrapped).values():
+    for layer in adapted_layers(wrapped).values():
         base = layer.get_base_layer()
         for key, parameter in list(base.named_parameters(recurse=False)):
             if owners[id(parameter)] > 1:
@@ -329,21 +331,18 @@ class _Change:
 def never_trained(name: str) -> str:
     """Return the notice on an adapter whose update is zero everywhere."""
     return (
-        f"the adapter {name} was never trained and changes nothing (its B is zero): the tuned model is the base, and "
-        "every difference is zero"
+        f"the adapter {name} was never trained and changes nothing (its update is zero): the tuned model is the "
+        "base, and every difference is zero"
     )
 
 
 def _merge(wrapped: Any, dtype: torch.dtype) -> _Change:
     """Merge every adapted module in float32 (or better), round it once, and count."""
     change = _Change()
-    for layer in _layers(wrapped).values():
+    for layer in adapted_layers(wrapped).values():
         base = layer.get_base_layer()
         kept = {key: parameter.detach().clone() for key, parameter in base.named_parameters(recurse=False)}
-        for parameter in base.parameters(recurse=False):
-            if parameter.dtype in HALF:
-                parameter.data = parameter.data.float()
-        layer.merge()
+        merge_layer(layer)
         moved = 0
         for key, before in kept.items():
             parameter = getattr(base, key)
@@ -354,11 +353,19 @@ def _merge(wrapped: Any, dtype: torch.dtype) -> _Change:
         change.modules += 1
         change.changed += moved > 0
         change.moved += moved
-    for module in _replaced(wrapped).values():
-        pairs = zip(module.modules_to_save[_NAME].parameters(), module.original_module.parameters(), strict=True)
+    for module in replaced_modules(wrapped).values():
+        pairs = zip(module.modules_to_save[ADAPTER_NAME].parameters(), module.original_module.parameters(), strict=True)
         change.modules += 1
         change.changed += any(not torch.equal(own, other) for own, other in pairs)
     return change
+
+
+def merge_layer(layer: Any) -> None:
+    """Add an adapter's update to the weights of one module, in float32 (or better)."""
+    for parameter in layer.get_base_layer().parameters(recurse=False):
+        if parameter.dtype in HALF:
+            parameter.data = parameter.data.float()
+    layer.merge()
 
 
 def _refuse_other(expected: Tensor, own: Tensor, adapter: str, name: str) -> None:

@@ -73,10 +73,12 @@ def refuse_different(reference: Tensor, own: Tensor, name: str) -> dict[str, Any
     allows."""
     if not bool(torch.isfinite(reference).all()):
         kind = str(reference.dtype).removeprefix("torch.")
-        raise ModelError(
-            f"Hugging Face's own {name} gives NaN or infinity in {kind}: its numbers overflow in this precision; "
-            "load it in float32 or bfloat16 (dtype=)."
-        )
+        told = f"Hugging Face's own {name} gives NaN or infinity in {kind}"
+        if reference.dtype == torch.float16:
+            raise ModelError(
+                f"{told}: its numbers overflow in this precision; load it in float32 or bfloat16 (dtype=)."
+            )
+        raise ModelError(f"{told}: its weights or a setting of its config (rotary positions, scales) are broken.")
     found = figures(reference, own)
     coarser = max((reference.dtype, own.dtype), key=lambda dtype: BOUNDS[dtype])
     bound = BOUNDS[coarser]

@@ -18,14 +18,15 @@ import torch
 from itlens.errors import ModelError
 from itlens.foreign import foreign
 from itlens.models.adapter import Adapter, refuse_adapter_folder
-from itlens.models.architectures import BUILDERS, architecture_of
+from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.configuration import repaired_config
 from itlens.models.gguf_header import read_header
 from itlens.models.gguf_settings import refuse_other_angles, refuse_unread_tensors, stop_tokens
 from itlens.models.given import refuse_unreadable
-from itlens.models.locate import Place, locate_tokenizer, read_config
+from itlens.models.locate import Located, locate_tokenizer, read_config
 from itlens.models.quiet import building, quiet
 from itlens.models.tokenizer_file import as_its_file_says
+from itlens.models.traits import stored_names
 
 # what checkpoints hold beside the weights of a text model, and why it may be left out
 _UNUSED = {
@@ -38,14 +39,16 @@ _UNUSED = {
 _ADAPTED = re.compile(r"\.base_layer\.|\.lora_|\.modules_to_save\.|\.original_module\.|^base_model\.model\.")
 
 
-def read_model_config(place: Place, *, trust_remote_code: bool = False) -> Any:
+def read_model_config(place: Located, *, trust_remote_code: bool = False) -> Any:
     """Return the config of a checkpoint. Raises ModelError for a folder that holds an adapter, and as `read_config`."""
     refuse_adapter_folder(place)
     return read_config(place, trust_remote_code=trust_remote_code)
 
 
-def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
+def load_checkpoint(place: Located, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
     """Return the Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
+    if _outgrows_files(place, config):
+        check_places(place, config, trust_remote_code=trust_remote_code)
     model = _loaded(place, config, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code)
     refuse_unreadable(model, place.name)
     if place.gguf is not None:
@@ -57,16 +60,27 @@ def load_checkpoint(place: Place, config: Any, dtype: torch.dtype, *, trust_remo
     return model
 
 
-def check_places(place: Place, config: Any, *, trust_remote_code: bool = False) -> None:
+def check_places(place: Located, config: Any, *, trust_remote_code: bool = False) -> None:
     """Raise ModelError where weights are missing or have no place in the model of this config; nothing is kept in
     memory. The tensors of a .gguf file are left to the loading."""
     if place.gguf is None:
         _loaded(place, config, device_map="meta", trust_remote_code=trust_remote_code)
 
 
-def _loaded(place: Place, config: Any, **options: Any) -> Any:
+def _outgrows_files(place: Located, config: Any) -> bool:
+    """Whether the config describes more weights than the files have bytes: transformers would first fill the memory
+    with random ones, and then say which are missing."""
+    facts = config_facts(config)
+    layers, width, inner = (int(facts[name] or 0) for name in ("layers", "d_model", "d_mlp"))
+    least = layers * width * (width + 2 * inner) + width * int(facts["vocabulary"])
+    held = sum(path.stat().st_size for path in place.folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    return place.gguf is None and least > held
+
+
+def _loaded(place: Located, config: Any, **options: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
+    _refuse_integers(place, config)
     with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), building():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             place.folder,
@@ -74,9 +88,11 @@ def _loaded(place: Place, config: Any, **options: Any) -> Any:
             gguf_file=place.gguf,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # its error names neither the weight nor the sizes; refused below
             **options,
         )
     model, info = loaded
+    _refuse_other_sizes(place, info)
     _refuse_missing(place, info)
     _refuse_unused(place, config, info["unexpected_keys"])
     return model
@@ -88,7 +104,30 @@ def ready(model: Any, device: str, name: str) -> Any:
     return model.to(device).eval()
 
 
-def _refuse_missing(place: Place, info: Any) -> None:
+def _refuse_integers(place: Located, config: Any) -> None:
+    """Raise ModelError for weights stored as integers where no quantization says what they mean: transformers would
+    read them as if they were the weights."""
+    if getattr(config, "quantization_config", None):
+        return
+    kinds = {key: kind for key, kind in stored_names(place).items() if key.endswith("weight") and kind[:1] in "IU"}
+    for key, kind in kinds.items():
+        raise ModelError(
+            f"{len(kinds)} weights of {place.name} are stored as integers (such as {key}, {kind}), and config.json "
+            "names no quantization that says what they mean; give the model in float32, bfloat16 or float16."
+        )
+
+
+def _refuse_other_sizes(place: Located, info: Any) -> None:
+    others = sorted(info["mismatched_keys"], key=str)
+    if others:
+        name, held, expected = others[0]
+        raise ModelError(
+            f"{len(others)} weights of {place.name} have other sizes than its config.json leads to (such as {name}: "
+            f"{tuple(held)} in its files, {tuple(expected)} by the config); correct config.json, or fetch both again."
+        )
+
+
+def _refuse_missing(place: Located, info: Any) -> None:
     missing = sorted(info["missing_keys"])
     if missing:
         names = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
@@ -98,7 +137,7 @@ def _refuse_missing(place: Place, info: Any) -> None:
         )
 
 
-def _refuse_unused(place: Place, config: Any, unexpected: Iterable[str]) -> None:
+def _refuse_unused(place: Located, config: Any, unexpected: Iterable[str]) -> None:
     unused = sorted(key for key in unexpected if _reason_unused(key) is None)
     if not unused:
         return
@@ -143,7 +182,7 @@ def refuse_not_finite(model: Any, name: str) -> None:
                 )
 
 
-def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(place: Located, *, trust_remote_code: bool = False) -> Any:
     """Return the tokenizer that lies next to a checkpoint's weights. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
@@ -160,7 +199,7 @@ def load_tokenizer(place: Place, *, trust_remote_code: bool = False) -> Any:
 
 
 def resolve_tokenizer(
-    tokenizer: Any, place: Place | None, *, adapter: Adapter | None = None, trust_remote_code: bool = False
+    tokenizer: Any, place: Located | None, *, adapter: Adapter | None = None, trust_remote_code: bool = False
 ) -> Any:
     """Return the tokenizer to use: the given object, the one at the given name, or the one next to the weights.
 
@@ -174,7 +213,7 @@ def resolve_tokenizer(
     if tokenizer is not None:
         return tokenizer
     if adapter is not None and adapter.has_tokenizer():
-        return load_tokenizer(Place(adapter.name, adapter.folder), trust_remote_code=trust_remote_code)
+        return load_tokenizer(Located(adapter.name, adapter.folder), trust_remote_code=trust_remote_code)
     own = load_tokenizer(place, trust_remote_code=trust_remote_code) if place is not None else None
     template = adapter.template() if adapter is not None else None
     if own is not None and template is not None:

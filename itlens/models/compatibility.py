@@ -23,6 +23,7 @@ from itlens.models.traits import (
     different,
     processing_of,
     rounding,
+    settings_as_written,
     settings_of_cfg,
     settings_of_config,
     stored_names,
@@ -51,8 +52,9 @@ _TEXTS = (
 class Side:
     """One model of a pair, as far as it is known without its weights.
 
-    rotary, settings: what the config determines beside the shape. stored: the precision of its files; processing: what
-    TransformerLens did to the weights of a model given as an object. notices: what is to know of this side alone.
+    rotary, settings: what the config determines beside the shape; written: the same two under the names of a Hugging
+    Face config. stored: the precision of its files; processing: what TransformerLens did to the weights of a model
+    given as an object. notices: what is to know of this side alone.
     """
 
     which: str
@@ -62,6 +64,7 @@ class Side:
     revision: str
     rotary: Settings = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
+    written: tuple[Settings, Settings] | None = None
     stored: str = ""
     processing: str = ""
     notices: tuple[str, ...] = ()
@@ -102,7 +105,8 @@ class Side:
             facts["vocabulary"] = found.vocabulary
             notices += adapter_notices(read, found, [name, str(getattr(config, "_name_or_path", ""))], dtype)
         rotary, settings = settings_of_config(config)
-        return cls(which, name, facts, own, mark, rotary, settings, stored, notices=tuple(notices))
+        written = settings_as_written(config)
+        return cls(which, name, facts, own, mark, rotary, settings, written, stored, notices=tuple(notices))
 
 
 def _of_hooked(which: str, model: Any, adapter: str | Path | None, tokenizer: Any) -> Side:
@@ -112,8 +116,11 @@ def _of_hooked(which: str, model: Any, adapter: str | Path | None, tokenizer: An
     own = source.tokenizer if tokenizer is None else resolve_tokenizer(tokenizer, None)
     wrapped = getattr(model, "original_model", None)  # of a bridge: Hugging Face's model
     rotary, settings = settings_of_cfg(model.cfg) if wrapped is None else settings_of_config(wrapped.config)
-    facts, processing = cfg_facts(model.cfg), processing_of(model)
-    return Side(which, source.name, facts, own, source.revision + mark, rotary, settings, processing=processing)
+    written = settings_as_written(wrapped.config) if wrapped is not None else None
+    facts, mark, processing = cfg_facts(model.cfg), source.revision + mark, processing_of(model)
+    return Side(
+        which, source.name, facts, own, source.revision + mark, rotary, settings, written, processing=processing
+    )
 
 
 def adapter_notices(adapter: Adapter, found: Fit, names: list[str], dtype: str | torch.dtype) -> list[str]:
@@ -191,7 +198,10 @@ def _processed(base: Side, tuned: Side) -> list[str]:
 def _computed(base: Side, tuned: Side) -> list[str]:
     """Return what differs in how the two compute with their weights, and in how these are stored."""
     notices = []
-    rotary, other = different(base.rotary, tuned.rotary), different(base.settings, tuned.settings)
+    first, second = (base.rotary, base.settings), (tuned.rotary, tuned.settings)
+    if base.written and tuned.written and (first == base.written or second == tuned.written):
+        first, second = base.written, tuned.written  # HookedTransformer has no names for one of the two
+    rotary, other = (different(*parts) for parts in zip(first, second, strict=True))
     if rotary:
         notices.append(
             f"rotary positions differ ({'; '.join(rotary)}): with equal weights the two attend to other positions, so "

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from itlens.errors import ModelError
 from itlens.foreign import read_settings
-from itlens.models.locate import Place
+from itlens.models.locate import Located
 from itlens.selection import as_whole
 
 # setting -> the largest value: far beyond every released model, and small enough to be refused at once
@@ -33,7 +33,7 @@ _SIZES = {
 }
 
 
-def repaired_config(place: Place) -> Any:
+def repaired_config(place: Located) -> Any:
     """Return the config of a folder in which numbers had to be written as transformers declares them; else None."""
     path = place.folder / "config.json"
     if place.gguf is not None or not path.is_file():
@@ -64,7 +64,7 @@ def _kinds(settings: dict[str, Any]) -> list[type]:
     return [type(value) for value in settings.values()]
 
 
-def checked_config(config: Any, place: Place) -> Any:
+def checked_config(config: Any, place: Located) -> Any:
     """Return the config. Raises ModelError for sizes of no model, and for stop tokens that are no token ids."""
     _refuse_sizes({name: getattr(config, name, None) for name in _SIZES}, place)
     _refuse_stops(getattr(config, "eos_token_id", None), "config.json", place)
@@ -75,7 +75,7 @@ def checked_config(config: Any, place: Place) -> Any:
     return config
 
 
-def _refuse_sizes(settings: dict[str, Any], place: Place) -> None:
+def _refuse_sizes(settings: dict[str, Any], place: Located) -> None:
     for name, most in _SIZES.items():
         size = settings.get(name)
         if isinstance(size, (int, float)) and not 1 <= size <= most:
@@ -84,7 +84,7 @@ def _refuse_sizes(settings: dict[str, Any], place: Place) -> None:
             )
 
 
-def _refuse_stops(stops: Any, file: str, place: Place) -> None:
+def _refuse_stops(stops: Any, file: str, place: Located) -> None:
     """Raise ModelError unless `eos_token_id` is missing, an id, or a list of ids."""
     named = stops if isinstance(stops, (list, tuple)) else [] if stops is None else [stops]
     for stop in named:

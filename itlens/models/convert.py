@@ -18,12 +18,12 @@ from torch import Tensor
 Named = Iterator[tuple[str, Tensor]]
 
 
-def _outputs_by_head(weight: Tensor, heads: int) -> Tensor:
+def outputs_by_head(weight: Tensor, heads: int) -> Tensor:
     """Split the outputs of a map, as stored by Hugging Face, into heads."""
     return rearrange(weight, "(head d_head) d_model -> head d_model d_head", head=heads)
 
 
-def _inputs_by_head(weight: Tensor, heads: int) -> Tensor:
+def inputs_by_head(weight: Tensor, heads: int) -> Tensor:
     """Split the inputs of a map, as stored by Hugging Face, into heads."""
     return rearrange(weight, "d_model (head d_head) -> head d_head d_model", head=heads)
 
@@ -34,10 +34,10 @@ def _attention(prefix: str, attention: Any, output: Any, cfg: Any) -> Named:
     shared = cfg.n_key_value_heads or cfg.n_heads
     for letter, mark, heads in (("Q", "", cfg.n_heads), ("K", "_" * grouped, shared), ("V", "_" * grouped, shared)):
         linear = getattr(attention, f"{letter.lower()}_proj")
-        yield f"{prefix}.{mark}W_{letter}", _outputs_by_head(linear.weight, heads)
+        yield f"{prefix}.{mark}W_{letter}", outputs_by_head(linear.weight, heads)
         if linear.bias is not None:
             yield f"{prefix}.{mark}b_{letter}", rearrange(linear.bias, "(head d_head) -> head d_head", head=heads)
-    yield f"{prefix}.W_O", _inputs_by_head(output.weight, cfg.n_heads)
+    yield f"{prefix}.W_O", inputs_by_head(output.weight, cfg.n_heads)
     if output.bias is not None:
         yield f"{prefix}.b_O", output.bias
 
@@ -122,7 +122,7 @@ def _gpt_neox(model: Any, cfg: Any) -> Named:
             if joint.bias is not None:
                 bias = rearrange(joint.bias, "(head qkv d_head) -> qkv head d_head", **heads)
                 yield f"{block}.attn.b_{letter}", bias[number]
-        yield f"{block}.attn.W_O", _inputs_by_head(layer.attention.dense.weight, cfg.n_heads)
+        yield f"{block}.attn.W_O", inputs_by_head(layer.attention.dense.weight, cfg.n_heads)
         if layer.attention.dense.bias is not None:
             yield f"{block}.attn.b_O", layer.attention.dense.bias
         yield from _norm(f"{block}.ln2", layer.post_attention_layernorm)

@@ -15,7 +15,7 @@ from itlens.models.build import official_name
 from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unused_weights
 from itlens.models.compatibility import adapter_notices
 from itlens.models.load import Backend, dtype_name, ends_of, load_model, resolve_device
-from itlens.models.locate import Place, local_path, locate
+from itlens.models.locate import Located, local_path, locate
 from itlens.models.quiet import building
 from itlens.models.source import place_fingerprint, source_of
 from itlens.models.traits import settings_of_config, shown, stored_names, stored_precision
@@ -123,7 +123,7 @@ def _tokens(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _sources(given: Any, place: Place, adapter: Adapter | None, tokenizer: Any) -> dict[str, str]:
+def _sources(given: Any, place: Located, adapter: Adapter | None, tokenizer: Any) -> dict[str, str]:
     """Return where tokenizer and chat template were read."""
     beside = place.name
     if given is not None:

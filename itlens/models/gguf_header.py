@@ -17,7 +17,7 @@ import numpy as np
 
 from itlens.errors import ModelError
 from itlens.foreign import foreign
-from itlens.models.locate import Place
+from itlens.models.locate import Located
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
@@ -51,7 +51,7 @@ class GgufHeader:
             return np.fromfile(self.path, dtype="<f4", count=count, offset=self.data + offset)
 
 
-def read_header(place: Place) -> GgufHeader:
+def read_header(place: Located) -> GgufHeader:
     """Return the header of a place's .gguf file. Raises ModelError for a file that is not whole."""
     path = place.folder / str(place.gguf)
     with (

@@ -24,8 +24,9 @@ from itlens.models.check import check_ids, own_logits, reference_logits, refuse_
 from itlens.models.checkpoint import load_checkpoint, read_model_config, ready, refuse_not_finite, resolve_tokenizer
 from itlens.models.given import evaluated, refuse_unreadable
 from itlens.models.hooked_model import HookedModel
-from itlens.models.locate import Place, local_path, locate
+from itlens.models.locate import Located, local_path, locate
 from itlens.models.memory import give_back, trim
+from itlens.models.running import own_precision
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
 from itlens.models.traits import stored_precision
 
@@ -33,6 +34,7 @@ Backend = Literal["hooked", "bridge"]
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 
 
+@own_precision()
 @torch.inference_mode(False)  # weights that are made in it can take no part in derivatives
 def load_model(
     name_or_path: Any,
@@ -115,7 +117,7 @@ def _from_files(source: ModelSource, tokenizer: Any, remote_code: bool, check: b
     return _converted(model, replace(source, revision=revision, tokenizer=own_tokenizer), check, official, share=True)
 
 
-def _wide(dtype: torch.dtype, place: Place, adapter: Adapter | None) -> torch.dtype:
+def _wide(dtype: torch.dtype, place: Located, adapter: Adapter | None) -> torch.dtype:
     """Return the precision to load in: the requested one, or a wider one in which an adapter is merged before
     rounding."""
     if adapter is None or dtype not in HALF or stored_precision(place) == dtype_name(dtype):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from itlens.errors import ModelError
+from itlens.files import system_reason
 from itlens.foreign import disk_error, foreign, read_settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -23,7 +24,7 @@ _IGNORED = ["*/*", "consolidated*"]
 
 
 @dataclass(frozen=True)
-class Place:
+class Located:
     """A folder with the files of a checkpoint or adapter; `gguf` is a file in it, `commit` the hub's revision."""
 
     name: str
@@ -34,7 +35,7 @@ class Place:
 
 def locate(
     name_or_path: str | Path, *, revision: str | None = None, weights: bool = False, code: bool = False
-) -> Place:
+) -> Located:
     """Find the files of a checkpoint; `weights` fetches the weight files too, `code` the Python files.
 
     Raises ModelError in one sentence: no such folder, not a checkpoint, not on the hub and not in its cache.
@@ -52,7 +53,7 @@ def locate(
     return _fetched(name, revision, weights, code)
 
 
-def locate_adapter(adapter: str | Path) -> Place:
+def locate_adapter(adapter: str | Path) -> Located:
     """Find the files of a PEFT adapter. Raises ModelError where there is none."""
     place = locate(adapter, weights=True)
     if not (place.folder / "adapter_config.json").is_file():
@@ -69,21 +70,21 @@ def local_path(name: str) -> Path:
         path = Path(name).expanduser()
         path.exists()  # a name that is too long, or in a folder that may not be read, fails here
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise ModelError(f"There is no model at {name!r} ({reason}); {expected}.") from error
+        why = system_reason(error) if isinstance(error, OSError) else str(error).rstrip(".")
+        raise ModelError(f"There is no model at {name!r} ({why}); {expected}.") from error
     return path
 
 
-def locate_tokenizer(name_or_path: str | Path, *, code: bool = False) -> Place:
+def locate_tokenizer(name_or_path: str | Path, *, code: bool = False) -> Located:
     """Find the files of a tokenizer: a folder that holds nothing else will do. Raises ModelError where there is
     none."""
     path = local_path(str(name_or_path))
     if path.is_dir() and _holds_tokenizer(path):
-        return Place(str(name_or_path), path)
+        return Located(str(name_or_path), path)
     return locate(name_or_path, code=code)
 
 
-def _file(name: str, path: Path) -> Place:
+def _file(name: str, path: Path) -> Located:
     if path.suffix.lower() != ".gguf":
         raise ModelError(
             f"{name} is a file, not a model; expected a folder with config.json, a .gguf file or a hub id."
@@ -93,15 +94,15 @@ def _file(name: str, path: Path) -> Place:
             f"{name} is one part of a split .gguf file, which transformers cannot read; join the parts first "
             "(llama-gguf-split --merge FIRST_PART WHOLE.gguf)."
         )
-    return Place(name, path.parent, gguf=path.name)
+    return Located(name, path.parent, gguf=path.name)
 
 
-def _folder(name: str, path: Path) -> Place:
+def _folder(name: str, path: Path) -> Located:
     if any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
-        return Place(name, path)
+        return Located(name, path)
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
     if len(files) == 1 or (files and all(_PART.search(file.name) for file in files)):
-        return _file(str(files[0]), files[0]) if len(files) > 1 else Place(name, path, gguf=files[0].name)
+        return _file(str(files[0]), files[0]) if len(files) > 1 else Located(name, path, gguf=files[0].name)
     hint = "it holds several .gguf files: name one of them" if files else "expected a Hugging Face checkpoint"
     if not files and _holds_tokenizer(path):
         hint = "it holds a tokenizer and no model: give the model's folder, and this one as its tokenizer"
@@ -112,14 +113,14 @@ def _holds_tokenizer(path: Path) -> bool:
     return any((path / file).is_file() for file in _TOKENIZER)
 
 
-def _fetched(name: str, revision: str | None, weights: bool, code: bool) -> Place:
+def _fetched(name: str, revision: str | None, weights: bool, code: bool) -> Located:
     patterns = _TEXT_FILES + ["*.safetensors"] * weights + _CODE_FILES * code
     folder = _snapshot(name, revision, patterns)
     if weights and not any(folder.glob("*.safetensors")):
         folder = _snapshot(name, revision, [*patterns, "*.bin"])
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ModelError(f"The hub model {name} has no config.json; is it a transformers checkpoint?")
-    return Place(name, folder, commit=folder.name)
+    return Located(name, folder, commit=folder.name)
 
 
 def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
@@ -194,7 +195,7 @@ def safetensors_of(folder: Path) -> list[Path]:
     return [folder / part for part in sorted(set(parts.values()))]
 
 
-def read_config(place: Place, *, trust_remote_code: bool = False) -> Any:
+def read_config(place: Located, *, trust_remote_code: bool = False) -> Any:
     """Return the Hugging Face config of a checkpoint, without its weights. Raises ModelError when it is missing or
     broken."""
     from transformers import AutoConfig
@@ -217,7 +218,7 @@ def read_config(place: Place, *, trust_remote_code: bool = False) -> Any:
     return checked_config(config, place)
 
 
-def _check_json(place: Place) -> None:
+def _check_json(place: Located) -> None:
     path = place.folder / "config.json"
     if not path.is_file():
         raise ModelError(f"The folder {place.name} has no config.json; is it a Hugging Face checkpoint?")
@@ -226,7 +227,7 @@ def _check_json(place: Place) -> None:
         raise ModelError(f"The config.json of {place.name} names no model_type; is it a Hugging Face checkpoint?")
 
 
-def _need_gguf(place: Place) -> None:
+def _need_gguf(place: Located) -> None:
     from importlib.util import find_spec
 
     missing = [package for package in ("gguf", "accelerate") if find_spec(package) is None]

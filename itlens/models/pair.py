@@ -10,7 +10,7 @@ from itlens.errors import ModelError, PairError
 from itlens.models.checkpoint import check_places, read_model_config
 from itlens.models.compatibility import PairReport, Side, compare_sides
 from itlens.models.hooked_model import HookedModel
-from itlens.models.load import load_model
+from itlens.models.load import load_model, resolve_device
 from itlens.models.locate import locate
 from itlens.models.memory import give_back
 from itlens.models.source import refuse_broken_files
@@ -43,6 +43,13 @@ class ModelPair:
         """The tuned model."""
         return self._model("tuned")
 
+    @property
+    def device(self) -> str:
+        """Where the models run: the device asked for, or that of a base that was given as an object."""
+        given = self._names["base"]
+        own = getattr(given, "cfg", given)  # TransformerLens keeps it there, Hugging Face on the model
+        return str(getattr(own, "device", None) or resolve_device(self._same.get("device")))
+
     def release(self, which: str) -> None:
         """Let go of one model and give its memory back to the system; it loads again when it is next read."""
         if which not in self._names:
@@ -73,6 +80,10 @@ class ModelPair:
                 refuse_broken_files(place)
                 check_places(place, read_model_config(place, trust_remote_code=remote), trust_remote_code=remote)
 
+    def arguments(self, which: str) -> dict[str, Any]:
+        """Return what `load_model` is called with for one model: name_or_path, adapter, and the arguments of both."""
+        return {"name_or_path": self._names[which], "adapter": self._adapters[which], **self._same}
+
     def __repr__(self) -> str:
         adapter = self._adapters["tuned"]
         tuned = f"{_shown(self._names['tuned'])}{f' + {adapter}' if adapter is not None else ''}"
@@ -82,7 +93,7 @@ class ModelPair:
         if which not in self._held:
             if not self.keep_both:
                 self.release("tuned" if which == "base" else "base")
-            self._held[which] = load_model(self._names[which], adapter=self._adapters[which], **self._same)
+            self._held[which] = load_model(**self.arguments(which))
         return self._held[which]
 
     def side(self, which: str) -> Side:

@@ -6,13 +6,16 @@
 4. Tables that models keep from one run to the next, and make longer when a longer text comes, are ordinary tensors:
    TransformerLens' `generate` runs in inference mode, and what grows there (rotary angles, at 2,048 tokens) would fail
    in every derivative from then on. Their numbers stay as they are.
+5. ONE THREAD AT A TIME: hooks belong to the model, so that a second thread would read the first one's prompt. 6. In the
+   PRECISION of its weights, which results name: not in what the caller's `torch.autocast` would make of it.
 Afterwards every mode and flag is as the caller had it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from threading import RLock
 
 import torch
 from torch import nn
@@ -21,10 +24,22 @@ from itlens.errors import ModelError
 from itlens.models.hooked_model import HookedModel
 from itlens.models.source import source_of
 
+_RUNNING = RLock()  # one for all models: pair probes hold two, and locks of their own could wait for each other
+
 
 def outside_inference_mode() -> AbstractContextManager[object]:
     """Return a context in which ordinary tensors are made; it changes nothing where inference mode is off."""
     return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+
+
+@contextmanager
+def own_precision() -> Iterator[None]:
+    """Switch the caller's `torch.autocast` off, which would round what is computed from weights to half precision."""
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 @contextmanager
@@ -33,7 +48,7 @@ def undisturbed(model: HookedModel, *, derivatives: bool = False) -> Iterator[No
 
     derivatives: whether the probe takes some. Raises ModelError for weights that were made in inference mode then.
     """
-    with outside_inference_mode():
+    with _RUNNING, outside_inference_mode(), own_precision():
         if derivatives:
             _refuse_inference_weights(model)
         mend_tables(model)

@@ -23,7 +23,7 @@ import torch
 from itlens.errors import ModelError
 from itlens.foreign import foreign
 from itlens.models.hooked_model import HookedModel, refuse_no_model
-from itlens.models.locate import Place, locate, locate_adapter, safetensors_of
+from itlens.models.locate import Located, locate, locate_adapter, safetensors_of
 from itlens.tokenization import front_tokens
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
@@ -124,13 +124,13 @@ def fingerprint(name_or_path: str | Path, *, adapter: str | Path | None = None, 
     return place_fingerprint(locate(name_or_path, revision=revision), adapter)
 
 
-def place_fingerprint(place: Place, adapter: str | Path | None = None) -> str:
+def place_fingerprint(place: Located, adapter: str | Path | None = None) -> str:
     """Return the fingerprint of located files, and of the adapter on them after a "+"."""
     mark = _of_place(place)
     return f"{mark}+{_of_place(locate_adapter(adapter))}" if adapter is not None else mark
 
 
-def _of_place(place: Place) -> str:
+def _of_place(place: Located) -> str:
     if place.commit:
         return place.commit
     if place.gguf:
@@ -170,17 +170,17 @@ def object_fingerprint(model: Any) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def refuse_broken_files(place: Place) -> None:
+def refuse_broken_files(place: Located) -> None:
     """Raise ModelError for a safetensors file that is truncated, missing, or holds NaN or infinity."""
     from safetensors import safe_open
 
     for path in _weight_files(place):
         with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 (not a mapping)
-                _refuse_not_finite(file.get_tensor(name), name, place.name)
+                refuse_not_finite_tensor(file.get_tensor(name), name, place.name)
 
 
-def _weight_files(place: Place) -> list[Path]:
+def _weight_files(place: Located) -> list[Path]:
     """Return the safetensors files that transformers would load from this folder."""
     if place.gguf:
         return []
@@ -194,7 +194,8 @@ def _weight_files(place: Place) -> list[Path]:
     return []
 
 
-def _refuse_not_finite(tensor: Any, key: str, name: str) -> None:
+def refuse_not_finite_tensor(tensor: Any, key: str, name: str) -> None:
+    """Raise ModelError for a weight that holds NaN or infinity. key: its name; name: the model's."""
     if tensor.dtype in _CHECKED and tensor.numel():
         low, high = torch.aminmax(tensor)  # both become NaN when any value is
         if not (torch.isfinite(low) and torch.isfinite(high)):

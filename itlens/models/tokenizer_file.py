@@ -14,7 +14,7 @@ from typing import Any
 
 from itlens.errors import ModelError
 from itlens.foreign import foreign
-from itlens.models.locate import Place
+from itlens.models.locate import Located
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -40,7 +40,7 @@ TEXTS = (
 )
 
 
-def as_its_file_says(tokenizer: Any, place: Place) -> Any:
+def as_its_file_says(tokenizer: Any, place: Located) -> Any:
     """Return the tokenizer, or the one that tokenizer.json describes where the two read a text as different ids.
 
     The latter says so in its `itlens_reading`. Raises ModelError for a file that is broken, or that transformers cannot

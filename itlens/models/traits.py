@@ -7,6 +7,8 @@ for the same function; a file in half precision holds every weight rounded.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -14,15 +16,39 @@ import torch
 
 from itlens.errors import ModelError
 from itlens.models.architectures import hooked_fields
-from itlens.models.locate import Place, safetensors_of
+from itlens.models.locate import Located, safetensors_of
 
 _ROTARY = ("rotary_base", "rotary_dim", "rotary_scaling_factor", "rotary_base_local")
-_OFF = {"rotary_scaling_factor": 1.0, "attn_scores_soft_cap": -1.0, "output_logits_soft_cap": -1.0, "window_size": None}
-_BY_PARTS = tuple(
-    f"NTK_{name}" for name in ("by_parts_factor", "by_parts_low_freq_factor", "by_parts_high_freq_factor")
+_NOT_SET = -1.0  # TransformerLens' word for it
+_OFF = {
+    "rotary_scaling_factor": 1.0,
+    "use_attn_scale": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "parallel_attn_mlp": False,
+}
+_BY_PARTS = (
+    *("NTK_by_parts_factor", "NTK_by_parts_low_freq_factor", "NTK_by_parts_high_freq_factor"),
+    "NTK_original_ctx_len",
 )
-_YARN = tuple(f"yarn_{name}" for name in ("factor", "attention_factor", "beta_fast", "beta_slow", "truncate"))
-_OTHER = ("eps", "act_fn", "window_size", "attn_types", "attn_scores_soft_cap", "output_logits_soft_cap")
+_YARN = tuple(
+    f"yarn_{name}"
+    for name in (
+        *("factor", "attention_factor", "beta_fast", "beta_slow", "truncate"),
+        "original_max_position_embeddings",
+    )
+)
+_WINDOWS = ("window_size", "attn_types")
+_OTHER = (
+    *("eps", "act_fn", "attn_scores_soft_cap", "output_logits_soft_cap", "use_attn_scale", "attn_scale"),
+    *("scale_attn_by_inverse_layer_idx", "parallel_attn_mlp"),
+)
+# of a config: what says how a model is trained, stored, named or called, or what the pair's shape and tokens say
+_HARMLESS = re.compile(
+    r"^_|transformers_version|architectures|model_type|dtype|^output_|return_dict|use_cache|initializer|init_std"
+    r"|dropout|drop_rate|pdrop|_token_id|vocab_size|max_position|n_positions|n_ctx|tie_word|label|problem_type|pretraining_tp"
+    r"|chunk_size|is_encoder|auto_map|rope_parameters|router_(aux|z)|task_specific|hidden_size$|num_hidden_layers"
+    r"|num_attention_heads|num_key_value_heads|intermediate_size|head_dim$"
+)
 _KINDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # bits of the significand: the largest relative error of rounding is 2 to minus this
 _BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
@@ -37,7 +63,19 @@ def settings_of_config(config: Any) -> tuple[Settings, Settings]:
     try:
         return settings_of_fields(hooked_fields(config))
     except ModelError:
-        return {"rope_parameters": getattr(config.get_text_config(), "rope_parameters", None)}, {}
+        return settings_as_written(config)
+
+
+def settings_as_written(config: Any) -> tuple[Settings, Settings]:
+    """Return the same under the config's own names: all but what is known to change no number."""
+    text = config.get_text_config()
+    rotary = getattr(text, "rope_parameters", None)
+    other = {
+        name: value
+        for name, value in text.to_dict().items()
+        if not (value is None or value is False or _HARMLESS.search(name))
+    }
+    return dict(rotary) if isinstance(rotary, dict) else {}, other
 
 
 def settings_of_cfg(cfg: Any) -> tuple[Settings, Settings]:
@@ -46,19 +84,20 @@ def settings_of_cfg(cfg: Any) -> tuple[Settings, Settings]:
 
 
 def settings_of_fields(fields: dict[str, Any]) -> tuple[Settings, Settings]:
-    """Return the same of the fields of a HookedTransformerConfig; what is switched off is left out."""
+    """Return the same of the fields of a HookedTransformerConfig; what is switched off or as always is left out."""
     rotary: tuple[str, ...] = ()
     if fields.get("positional_embedding_type") == "rotary":
         rotary = _ROTARY + _BY_PARTS * bool(fields.get("use_NTK_by_parts_rope"))
         rotary += _YARN * bool(fields.get("use_yarn_rope"))
-    windows = ("window_size", "attn_types")
-    other = tuple(name for name in _OTHER if name not in windows or fields.get("use_local_attn"))
-    return _switched_on(fields, rotary), _switched_on(fields, other)
+    usual = _OFF | {"attn_scale": math.sqrt(fields["d_head"])}
+    other = _OTHER + _WINDOWS * bool(fields.get("use_local_attn"))
+    return _switched_on(fields, rotary, usual), _switched_on(fields, other, usual)
 
 
-def _switched_on(fields: dict[str, Any], names: tuple[str, ...]) -> Settings:
+def _switched_on(fields: dict[str, Any], names: tuple[str, ...], usual: Settings) -> Settings:
     found = {name: fields.get(name) for name in names}
-    return {name: value for name, value in found.items() if value is not None and value != _OFF.get(name)}
+    off = {name: (None, _NOT_SET, usual.get(name)) for name in names}
+    return {name: value for name, value in found.items() if value not in off[name]}
 
 
 def different(first: Settings, second: Settings) -> list[str]:
@@ -76,7 +115,7 @@ def shown(settings: Settings) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def stored_names(place: Place) -> dict[str, str]:
+def stored_names(place: Located) -> dict[str, str]:
     """Return the precision of each weight in a checkpoint's safetensors files, from their headers; {} without any.
 
     Files that cannot be read are left to the checks that read them whole.
@@ -95,7 +134,7 @@ def stored_names(place: Place) -> dict[str, str]:
     return found
 
 
-def stored_precision(place: Place) -> str:
+def stored_precision(place: Located) -> str:
     """Return the precision in which most weights of a checkpoint are stored ("" where its files do not say)."""
     if place.gguf is not None:
         return "gguf"

@@ -8,7 +8,6 @@ for in the rendered text, so a template that happens to hold the prompt's words 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -26,7 +25,8 @@ EMPTY_FORM = (
 )
 EMPTY_RESPONSE = f"The response is empty, so that every score is 0; {EMPTY_FORM}"
 _SENTINEL = "ItlensSentinelQx7Zv"
-_LOOK = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
+# of strftime, on the systems that have them: the padded ones, and those without their zero
+_DIRECTIVES = [f"%{mark}{letter}" for mark in ("-", "") for letter in "aAbBcCdDeFfGghHIjklmMnpPrRsStTuUVwWxXyYzZ"]
 _OTHER_TIME = timedelta(days=401, hours=3, minutes=7, seconds=11, microseconds=13)
 
 
@@ -53,8 +53,18 @@ class TemplateClock:
         self.read = False
 
     def in_template(self, template: str) -> str:
-        """Return a template with the time in place of every look at the clock (a call with a literal format)."""
-        return _LOOK.sub(lambda look: json.dumps(self.moment.strftime(look["format"])), template)
+        """Return a template in which `strftime_now` is a macro that writes the moment, in whatever format it is asked
+        for."""
+        written = {directive: self.moment.strftime(directive) for directive in _DIRECTIVES}
+        steps = [("%%", "\0")] + [(key, text) for key, text in written.items() if text != key] + [("\0", "%")]
+        pairs = f"[{', '.join(f'({json.dumps(key)}, {json.dumps(text)})' for key, text in steps)}]"
+        macro = (
+            "{% macro strftime_now(format) %}{% set now = namespace(text=format) %}"
+            f"{{% for key, text in {pairs} %}}{{% set now.text = now.text | replace(key, text) %}}{{% endfor %}}"
+            "{{ now.text }}{% endmacro %}"
+        )
+        # the line ends after the macro: the template's first line must still be the first of a line
+        return f"{macro}\n{template}"
 
 
 def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Prompt]:
@@ -156,5 +166,6 @@ def _chat_frame(tokenizer: Any, clock: TemplateClock) -> tuple[str, str]:
 
 def _render(tokenizer: Any, text: str, clock: TemplateClock) -> str:
     template = tokenizer.chat_template
-    timed = clock.in_template(template) if isinstance(template, str) and _LOOK.search(template) else None
+    template = template.get("default") if isinstance(template, dict) else template
+    timed = clock.in_template(template) if isinstance(template, str) and "strftime_now" in template else None
     return render_chat(tokenizer, [{"role": "user", "content": text}], template=timed)

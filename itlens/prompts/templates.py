@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -21,6 +22,8 @@ from itlens.foreign import foreign
 SECONDS = 5.0  # for one rendering; templates of released models take some milliseconds
 _LARGEST = 1_000_000  # factor in a template
 _ANSWER = "ItlensSentinelAnswerQx7Zv"
+_GROWS = re.compile(r"\*|\d{4}")
+_WIDTH = re.compile(r"(?:%[-+ #0]*|\{[^{}]*:[^{}]*?)(\d{4,18})")  # of a format: "%9999d", "{:>9999}"
 _WORDS = re.compile(r"[^\W\d_]{3,}")  # a role's name, and not a space or a sign
 
 
@@ -65,20 +68,37 @@ def unannounced_turn(tokenizer: Any) -> str:
 
 
 def _refuse_large_numbers(template: Any) -> None:
-    """Raise PromptError for a template that multiplies by millions or takes powers: one step could fill the memory."""
+    """Raise PromptError for a template of which one step could fill the memory: a power, a number or the width of a
+    format above a million, or factors and widths that make a million together."""
     from jinja2 import nodes
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    if not isinstance(template, str) or not re.search(r"\*\*|\d{7}", template):  # the rest cannot, and is not parsed
+    if not isinstance(template, str) or not _GROWS.search(template):  # the rest cannot, and is not parsed
         return
     environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
     # transformers' own tag for the model's words, which this environment does not know
     tree = environment.parse(re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template))
     if next(tree.find_all(nodes.Pow), None) is not None:
         raise PromptError("The chat template computes a power; no template of a released model does.")
-    for number in tree.find_all(nodes.Const):
-        if isinstance(number.value, (int, float)) and number.value > _LARGEST:
-            raise PromptError(f"The chat template computes with {number.value}; expected numbers up to {_LARGEST:,}.")
+    for constant in tree.find_all(nodes.Const):
+        for number in _numbers(constant.value):
+            if number > _LARGEST:
+                raise PromptError(f"The chat template computes with {number}; expected numbers up to {_LARGEST:,}.")
+    methods = [call for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Getattr)]
+    multiplying = [*methods, *tree.find_all(nodes.Mul), *tree.find_all(nodes.Mod), *tree.find_all(nodes.Filter)]
+    factors = {constant for node in multiplying for constant in node.find_all(nodes.Const)}
+    together = prod(max(number, 1) for constant in factors for number in _numbers(constant.value))
+    if together > _LARGEST:
+        raise PromptError(
+            f"The chat template multiplies by {together:.3g} in all; expected factors and widths up to {_LARGEST:,}."
+        )
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return a number, or the widths that a text asks for where it is used as a format."""
+    if isinstance(value, (int, float)):
+        return [value]
+    return [int(width) for width in _WIDTH.findall(value)] if isinstance(value, str) else []
 
 
 @contextmanager

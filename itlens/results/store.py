@@ -31,6 +31,8 @@ Result: TypeAlias = xr.Dataset | xr.DataArray | pd.DataFrame
 
 _JSON = "itlens_json"
 _DICTIONARY = 1 << 26  # bytes; with less, a large vocabulary would come back as the words in use only
+# bytes that a table may have in any case, and for each byte of its file: columns of one value pack a hundredfold
+_LEAST, _PACKED = 1 << 28, 200
 _BROKEN = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
 
@@ -139,6 +141,12 @@ def _packing(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _read_parquet(data: bytes) -> pd.DataFrame:
+    from pyarrow import parquet
+
+    claims = parquet.ParquetFile(io.BytesIO(data)).metadata
+    cells = claims.num_rows * max(claims.num_columns, 1)
+    if 8 * cells > _LEAST + _PACKED * len(data):
+        raise StoreError(f"it claims {cells:,} values in {len(data):,} bytes")
     table = pd.read_parquet(io.BytesIO(data), engine="pyarrow", page_checksum_verification=True)
     for name in table.attrs.pop(_JSON, []):
         table[name] = _mapped(table[name], json.loads)

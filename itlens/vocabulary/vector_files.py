@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from itlens.errors import StoreError
+from itlens.files import system_reason
 
 _DECIMAL = re.compile(rb"[+-]?(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_WIDEST = 100_000  # numbers of a vector; released ones have a few hundred
 _BROKEN = (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
@@ -50,7 +52,7 @@ def _parts(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
                 raise ValueError(f"no array is called {missing[0]!r}, but {', '.join(archive.files) or 'none'}")
             return {name: archive[name] for name in names}
     except OSError as error:
-        raise StoreError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise StoreError(f"Cannot read {path}: {system_reason(error)}.") from error
     except _BROKEN as error:
         # numpy's own sentence advises to load such a file unsafely
         why = "it holds Python objects, or is no such file" if "pickle" in str(error) else str(error)
@@ -88,7 +90,7 @@ def read_vector_text(
         with path.open("rb") as file:
             return _read(path, ((n, line) for n, line in enumerate(file, start=1)), words, size)
     except OSError as error:
-        raise StoreError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise StoreError(f"Cannot read {path}: {system_reason(error)}.") from error
 
 
 def _read(
@@ -124,6 +126,11 @@ def _dimensions(path: Path, lines: Iterator[tuple[int, bytes]]) -> tuple[int, It
     if first is None:
         raise StoreError(f"{path} holds no word vectors: expected a word and its numbers a line.")
     header = re.fullmatch(rb"\d+ +([1-9]\d*)", first[1])  # a vector of one whole number would be no vector
+    if header and int(header[1]) > _WIDEST:
+        raise StoreError(
+            f"{path}, line {first[0]}: its header says that a vector has {int(header[1])} numbers; expected at most "
+            f"{_WIDEST:,}."
+        )
     if header:
         return int(header[1]), full
     dimensions = 0

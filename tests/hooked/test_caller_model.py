@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,22 @@ def test_inference_mode_around_a_probe_changes_nothing(pair: tuple[Any, Any], na
         with mode():
             assert same(PROBES[name](*pair), expected)
             assert not torch.is_grad_enabled() and torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_probe_computes_in_the_precision_of_the_weights(pair: tuple[Any, Any], name: str) -> None:
+    expected = PROBES[name](*pair)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same(PROBES[name](*pair), expected)
+
+
+@pytest.mark.parametrize("name", ["reverse", "generated", "activations", "faithfulness", "shift", "heads"])
+def test_threads_may_share_a_model(pair: tuple[Any, Any], name: str) -> None:
+    expected = READ[name](*pair)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda number: READ[name](*pair), range(3)))
+    for result in found:
+        same(result, expected)
 
 
 def test_a_model_that_is_loaded_in_inference_mode_is_an_ordinary_one() -> None:

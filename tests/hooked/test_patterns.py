@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_the_view_holds_the_numbers_to_half_a_step(folders: tuple[Path, Path]) -
     found = itlens.attention_patterns(model, TEXT)
     view = itlens.views.attention(found, layer=1, head=3)
     (packed,) = json.loads(view.data).values()
-    numbers = np.frombuffer(base64.b64decode(packed), dtype=np.uint8) / 255
+    numbers = np.frombuffer(gzip.decompress(base64.b64decode(packed)), dtype=np.uint8) / 255
     rows, columns = np.tril_indices(found.sizes["key"])
     expected = found["pattern"].sel(layer=1, head=3).values[rows, columns]
     np.testing.assert_allclose(numbers, expected, atol=0.5 / 255 + 1e-7)

@@ -103,7 +103,7 @@ def test_missing_weights_are_not_made_up(folder: Path) -> None:
 
 def test_weights_of_another_shape(folder: Path) -> None:
     weights(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(5)}))
-    refused("weights of .* cannot be loaded", folder)
+    refused(r"1 weights of .* \(such as model\.norm\.weight: \(5,\) in its files, \(32,\) by the config\)", folder)
 
 
 def test_no_tokenizer(folder: Path) -> None:

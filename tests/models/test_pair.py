@@ -27,9 +27,9 @@ def test_models_load_on_first_use_and_one_at_a_time(
     loaded: list[str] = []
     real = pair.load_model
 
-    def noted(name: Path, **options: Any) -> Any:
-        loaded.append(name.name)
-        return real(name, **options)
+    def noted(name_or_path: Path, **options: Any) -> Any:
+        loaded.append(name_or_path.name)
+        return real(name_or_path, **options)
 
     both = load_pair(*folders)
     monkeypatch.setattr(pair, "load_model", noted)

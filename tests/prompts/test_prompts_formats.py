@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from jinja2 import Environment
 
 from itlens import Prompt, PromptError, format_prompts
 from itlens.prompts import templates
+from itlens.prompts.formats import TemplateClock, frame_prompts
 from tests.chat_templates import TEMPLATES
 from tests.tiny import tiny_tokenizer
 
@@ -198,6 +200,11 @@ HOSTILE = {
     "range": ("{% for n in range(10 ** 9) %}{% endfor %}", "computes a power"),
     "power": ("{{ 9 ** 9 ** 9 }}", "computes a power"),
     "factor": ("{{ 'x' * 100000000000 }}", "computes with 100000000000"),
+    "factors": ("{% set x = 'x' * 99999 %}{{ x * 99999 }}", "multiplies by 1e[+]10 in all"),
+    "replaced": ("{{ ('x' * 9999) | replace('x', 'y' * 999999) }}", "multiplies by 1e[+]10 in all"),
+    "indented": ("{{ ('x\\n' * 9999) | indent(999999) }}", "multiplies by 1e[+]10 in all"),
+    "width": ("{{ '%999999999d' % 1 }}", "computes with 999999999"),
+    "width of a method": ("{{ '{:>99999999}'.format(1) }}", "computes with 99999999"),
 }
 
 
@@ -217,6 +224,44 @@ def test_a_chat_template_without_an_end_is_stopped(inner: str, monkeypatch: pyte
     with pytest.raises(PromptError, match=r"takes longer than 0\.3 seconds"):
         format_prompts([Prompt("Go.", instruction="Go.")], "chat", tiny_tokenizer(chat_template=loops))
     assert time.monotonic() - started < 10 and sys.gettrace() is before
+
+
+LOOKS = {
+    "said": "{{ strftime_now('%d %b %Y') }}",
+    "by a variable": "{% set form = '%d ' ~ '%b %Y' %}{{ strftime_now(form) }}",
+    "by name": "{{ strftime_now(format='%d %b %Y') }}",
+    "if there is a clock": "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul{% endif %}",
+    "in a macro": "{% macro today() %}{{ strftime_now('%d %b %Y') }}{% endmacro %}{{ today() }}",
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_however_a_template_looks_at_the_clock_it_reads_the_moment_of_the_study(look: str) -> None:
+    tokenizer = tiny_tokenizer(chat_template=look + "|{{ messages[0].content }}")
+    clock = TemplateClock(datetime(2001, 2, 3, 4, 5))
+    (framed,) = frame_prompts([Prompt("Go.", instruction="Go.")], "chat", tokenizer, clock)
+    assert framed.prompt.text == "03 Feb 2001|Go."
+    assert clock.read
+
+
+@pytest.mark.parametrize("front", ["", "\n", "  ", "  \n  ", "\n\n"], ids=repr)
+def test_a_clock_changes_nothing_else_of_a_template(front: str) -> None:
+    plain = front + "{% for m in messages %}\n{{ m.content }}\n{% endfor %}\n100%% {{ '%' }}"
+    looking = plain + "{% set unused = strftime_now('%d') %}"
+    (bare,), (timed,) = (
+        format_prompts([Prompt("Go.", instruction="Go.")], "chat", tiny_tokenizer(chat_template=template))
+        for template in (plain, looking)
+    )
+    assert timed.text == bare.text
+
+
+def test_every_directive_of_a_format_is_written() -> None:
+    form = "%A %-d %B %Y, %j %U %H:%M:%S.%f %p 100%% %e %y%m%d"
+    moment = datetime(2001, 2, 3, 4, 5, 6, 7)
+    template = f"{{{{ strftime_now('{form}') }}}}|{{{{ messages[0].content }}}}"
+    tokenizer, prompts = tiny_tokenizer(chat_template=template), [Prompt("Go.", instruction="Go.")]
+    (framed,) = frame_prompts(prompts, "chat", tokenizer, TemplateClock(moment))
+    assert framed.prompt.text == f"{moment.strftime(form)}|Go."
 
 
 def test_markdown_and_dates_are_no_large_numbers() -> None:

@@ -321,3 +321,19 @@ def test_no_torch_is_needed():
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip() == "[]"
     assert itlens.save is save and itlens.load is load
+
+
+def test_a_small_table_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    from pyarrow import parquet, table
+
+    bomb = tmp_path / "bomb.parquet"
+    parquet.write_table(table({"a": np.zeros(40_000_000, dtype=np.int8)}), bomb, compression="zstd")
+    assert bomb.stat().st_size < 300_000
+    with pytest.raises(StoreError, match=r"broken or not a \.parquet file \(it claims 40,000,000 values in"):
+        load(bomb)
+
+
+def test_a_table_of_constants_is_no_such_claim(tmp_path: Path) -> None:
+    constant = pd.DataFrame({f"column {n}": np.zeros(100_000, dtype=np.int8) for n in range(20)})
+    save(constant, tmp_path / "constant.parquet")
+    assert len(load(tmp_path / "constant.parquet")) == 100_000

@@ -169,3 +169,8 @@ def test_archives_with_other_content_are_refused(tmp_path: Path, arrays: dict[st
     np.savez(path, **arrays)
     with pytest.raises(ItlensError, match=message):
         WordVectors.load(path)
+
+
+def test_a_header_that_claims_terabytes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="line 1: its header says that a vector has 999999999 numbers"):
+        WordVectors.load(written(tmp_path, "999999999999 999999999\na 1 2\n", "vectors.txt"))
