@@ -9,7 +9,7 @@ norm a feed-forward layer reads (parallel blocks may have one for both halves, O
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -184,6 +184,13 @@ class ModelWeights:
                 f"{self.facts['key_value_heads']} key-value heads."
             )
         return weight.detach()
+
+
+class WeightPair(NamedTuple):
+    """The weights of a base and of a tuned model of one shape."""
+
+    base: Weights
+    tuned: Weights
 
 
 def weights_of(model_or_weights: HookedModel | Weights, call: str = "weights_of") -> Weights:

@@ -11,10 +11,10 @@ import torch
 
 import itlens
 from itlens import Vocabulary, WordVectors
-from itlens.findings.mlp.probe_words import UnitWords
 from itlens.vocabulary import WordTokens
 from itlens.weights import ModelWeights
 from itlens.weights import words as word_rows
+from itlens.weights.unit_words import UnitWords
 from itlens.weights.words import Sharing, TopWords, WordRows, known_tokens, shared_vectors
 from tests.probes import word_reference as reference
 from tests.tiny import tiny_hf_model, tiny_tokenizer

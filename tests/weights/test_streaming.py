@@ -1,0 +1,70 @@
+"""Commands and studies of weights alone take them from files: no model is loaded, and the numbers are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import itlens
+from itlens.models import load_model, load_pair
+from itlens.weights.stored import streamed
+from tests.study.studies import small
+from tests.tiny import tiny_folder
+
+
+def refuse(*args: Any, **options: Any) -> Any:
+    raise AssertionError("a model was loaded")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    place = tmp_path_factory.mktemp("pair")
+    return tiny_folder(place / "base", "llama", seed=1), tiny_folder(place / "tuned", "llama", seed=2)
+
+
+def study(pair: tuple[Any, Any], out: Path) -> itlens.Comparison:
+    return itlens.compare(*pair, probes=["attention", "weight_delta"], out=out, **small())
+
+
+def test_a_study_of_weights_loads_no_model_and_has_its_numbers(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = study((load_model(folders[0]), load_model(folders[1])), tmp_path / "models")
+    monkeypatch.setattr("itlens.models.load.load_checkpoint", refuse)
+    streaming = study(folders, tmp_path / "files")
+    for name, table in (("attention", "word_pairs"), ("weight_delta", "weight_delta")):
+        own, other = streaming.results[name][table], loaded.results[name][table]
+        assert own.drop_attrs().equals(other.drop_attrs()), name
+        assert streaming.verdicts[name].sentence == loaded.verdicts[name].sentence
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["words", itlens.demo.tuned_path(), "--layer", "1", "--head", "0", "--top-k", "10", "--rows", "3"],
+        ["concepts", itlens.demo.tuned_path(), "--layer", "1", "--components", "3", "--words", "5"],
+    ],
+    ids=["words", "concepts"],
+)
+def test_commands_load_no_model(line: list[Any], monkeypatch: pytest.MonkeyPatch, commands: Any) -> None:
+    monkeypatch.setattr("itlens.models.load.load_checkpoint", refuse)
+    done = commands.run(*line)
+    assert done.code == 0, done.err
+    assert "demo/tuned" in done.out
+
+
+def test_what_cannot_be_streamed_is_loaded(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "model", "llama")
+    assert streamed(folder) is not None
+    assert streamed(folder, trust_remote_code=True) is None, "code that comes with a model may compute anything"
+    assert streamed(load_model(folder)) is None
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert streamed(folder) is None
+
+
+def test_a_pair_says_how_its_models_are_loaded(tmp_path: Path) -> None:
+    pair = load_pair("a", adapter="b", dtype="bfloat16")
+    assert pair.arguments("base") == {"name_or_path": "a", "adapter": None, "dtype": "bfloat16"}
+    assert pair.arguments("tuned") == {"name_or_path": "a", "adapter": "b", "dtype": "bfloat16"}
