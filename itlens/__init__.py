@@ -38,9 +38,13 @@ _HOME = {
     "mlp_concepts": "itlens.findings.mlp.probe",
     "neuron_words": "itlens.findings.mlp.probe_neurons",
     "mean_vectors": "itlens.weights.words",
+    "open_weights": "itlens.weights.stored",
+    "weight_delta": "itlens.findings.weight_delta.probe",
     "patch": "itlens.findings.patching.probe",
     "activation_shift": "itlens.findings.activation.probe_shift",
     "faithfulness": "itlens.findings.faithfulness.probe",
+    "token_shift": "itlens.findings.token_shift.probe",
+    "divergence": "itlens.findings.divergence.probe",
     "to_words": "itlens.results.aggregate",
     "to_spans": "itlens.results.aggregate",
     "sparsify": "itlens.results.density",
@@ -59,6 +63,9 @@ _HOME = {
     "Finding": "itlens.findings.base",
     "Verdict": "itlens.findings.base",
     "Headline": "itlens.findings.base",
+    "Place": "itlens.report.explorer_places",
+    "PlaceNumber": "itlens.report.explorer_places",
+    "PlaceWords": "itlens.report.explorer_places",
     "option": "itlens.findings.options",
     "register": "itlens.findings",
     "save": "itlens.results.store",
@@ -97,19 +104,24 @@ if TYPE_CHECKING:
     from itlens.findings.attention.probe import qk_energy, qk_word_pairs
     from itlens.findings.attention.probe_output import ov_copying, ov_word_pairs
     from itlens.findings.base import Finding, Headline, Verdict
+    from itlens.findings.divergence.probe import divergence
     from itlens.findings.faithfulness.probe import faithfulness
     from itlens.findings.mlp.probe import mlp_concepts
     from itlens.findings.mlp.probe_neurons import neuron_words
     from itlens.findings.options import option
     from itlens.findings.patching.probe import patch
+    from itlens.findings.token_shift.probe import token_shift
+    from itlens.findings.weight_delta.probe import weight_delta
     from itlens.hooked.attribution import attribute
     from itlens.hooked.patterns import attention_patterns
     from itlens.models import ModelPair, load_model, load_pair
     from itlens.planted import selftest
     from itlens.prompts import Prompt, format_prompts, load_prompts
+    from itlens.report.explorer_places import Place, PlaceNumber, PlaceWords
     from itlens.results.aggregate import to_spans, to_words
     from itlens.results.density import importance_density, span_mask, span_profile, span_score, sparsify
     from itlens.results.store import load, save
     from itlens.study import Comparison, compare, compare_series, compare_templates
     from itlens.vocabulary import Vocabulary, WordVectors
+    from itlens.weights.stored import open_weights
     from itlens.weights.words import mean_vectors

@@ -33,6 +33,17 @@ _HOME = {
     "faithfulness_verdict": "itlens.findings.faithfulness.diff_verdict",
     "patch_groups": "itlens.findings.patching.diff",
     "patching_verdict": "itlens.findings.patching.diff",
+    "shift_shares": "itlens.findings.token_shift.diff",
+    "token_shift_tests": "itlens.findings.token_shift.diff",
+    "shift_depth": "itlens.findings.token_shift.diff",
+    "shift_places": "itlens.findings.token_shift.diff",
+    "shift_kinds": "itlens.findings.token_shift.diff",
+    "shifted_tokens": "itlens.findings.token_shift.diff",
+    "divergence_effects": "itlens.findings.divergence.diff",
+    "divergence_depth": "itlens.findings.divergence.diff",
+    "divergence_blocks": "itlens.findings.divergence.diff",
+    "divergence_tests": "itlens.findings.divergence.diff",
+    "partings": "itlens.findings.divergence.diff",
     "content_only": "itlens.findings.attribution.diff_template",
     "prompt_scores": "itlens.findings.attribution.diff_template",
     "paired": "itlens.stats.groups",
@@ -59,6 +70,10 @@ __all__ = [
     "concepts",
     "concepts_verdict",
     "content_only",
+    "divergence_blocks",
+    "divergence_depth",
+    "divergence_effects",
+    "divergence_tests",
     "faithfulness",
     "faithfulness_curves",
     "faithfulness_verdict",
@@ -67,16 +82,23 @@ __all__ = [
     "pair_changes",
     "paired",
     "pairs_verdict",
+    "partings",
     "patch_groups",
     "patching_verdict",
     "prompt_scores",
     "series",
     "series_verdict",
+    "shift_depth",
+    "shift_kinds",
+    "shift_places",
+    "shift_shares",
     "shift_summary",
     "shift_tests",
     "shifted_heads",
+    "shifted_tokens",
     "template_effects",
     "template_verdict",
+    "token_shift_tests",
     "top_heads",
     "two_by_two",
     "verb_changes",
@@ -98,6 +120,13 @@ if TYPE_CHECKING:
     from itlens.findings.attention.diff_verdict import pairs_verdict
     from itlens.findings.attribution.diff import AttributionDiff, attributions, verdict
     from itlens.findings.attribution.diff_template import content_only, prompt_scores, template_effects
+    from itlens.findings.divergence.diff import (
+        divergence_blocks,
+        divergence_depth,
+        divergence_effects,
+        divergence_tests,
+        partings,
+    )
     from itlens.findings.faithfulness.diff import compare_faithfulness as faithfulness
     from itlens.findings.faithfulness.diff import faithfulness_curves
     from itlens.findings.faithfulness.diff_verdict import faithfulness_verdict
@@ -107,6 +136,14 @@ if TYPE_CHECKING:
     from itlens.findings.mlp.diff_verdict import concepts_verdict
     from itlens.findings.patching.diff import patch_groups, patching_verdict
     from itlens.findings.patching.diff_agreement import head_agreement, top_heads
+    from itlens.findings.token_shift.diff import (
+        shift_depth,
+        shift_kinds,
+        shift_places,
+        shift_shares,
+        shifted_tokens,
+        token_shift_tests,
+    )
     from itlens.stats.groups import paired
     from itlens.stats.series import ModelSeries, series, series_verdict
     from itlens.stats.two_by_two import TemplateEffects, template_verdict, two_by_two

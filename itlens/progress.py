@@ -3,7 +3,8 @@ nothing.
 
 Time left is estimated over all that this run has done, and not over the last half minute: one prompt of a real model
 may take longer than that. What has no count (loading, writing) shows how long it has taken. A terminal is refreshed ten
-times a second, whatever the work does.
+times a second, whatever the work does. Sentences (`Reporter.say`) stay on the screen; the command line also prints them
+where standard error is no terminal.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock, Timer
 from time import monotonic
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -96,6 +98,10 @@ class Reporter:
             self._display.hide(self._opening)
         self._opening = None
 
+    def say(self, sentence: str) -> None:
+        """Print a sentence that stays."""
+        self._display.say(sentence)
+
     def start(self, which: str, done: int, everything: int | None) -> None:
         """Begin with a model or result, of which `done` units were finished before. everything: None if not known
         yet."""
@@ -137,7 +143,10 @@ class Reporter:
 
 @contextmanager
 def reporter(show: bool | Reporter) -> Iterator[Reporter]:
-    """Show progress while the block runs. show: whether to; or a reporter that is shown already, which goes on."""
+    """Show progress while the block runs. show: whether to; or a reporter that is shown already, which goes on.
+
+    Sentences are printed on standard error also where nobody watches (in a log).
+    """
     if isinstance(show, Reporter):
         yield show
         return
@@ -184,7 +193,16 @@ class Counted:
 
 
 class _Display:
-    """Shows nothing."""
+    """Shows no progress; sentences go to `stream` (None: nowhere)."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence that stays."""
+        if self._stream is not None:
+            self._stream.write(f"{sentence}\n")
+            self._stream.flush()
 
     def show(self, work: Work, *, now: bool = False) -> None:
         """Show how far some work is; now: its name has changed."""
@@ -197,6 +215,7 @@ class _Lines(_Display):
     """Plain lines, for a notebook: a bar needs ipywidgets there, and leaves warnings where they are missing."""
 
     def __init__(self) -> None:
+        super().__init__(sys.stdout)
         self._console = Console(file=sys.stdout, force_jupyter=False, force_terminal=False, width=200)
         self._last = monotonic()
 
@@ -218,6 +237,7 @@ class _Bars(_Display):
 
     def __init__(self, console: Console, *, transient: bool) -> None:
         text = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[work].count}"))
+        super().__init__()
         self._progress = Progress(*text, _Times(), console=console, transient=transient)
         self._tasks: dict[int, TaskID] = {}
         self._lock, self._closed = Lock(), False
@@ -232,6 +252,9 @@ class _Bars(_Display):
                 self._tasks[id(work)] = self._progress.add_task(work.label, total=work.everything, work=work)
             task = self._tasks[id(work)]
             self._progress.update(task, description=work.label, completed=work.done, total=work.everything)
+
+    def say(self, sentence: str) -> None:
+        self._progress.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def hide(self, work: Work) -> None:
         with self._lock:
@@ -256,4 +279,6 @@ def _display(show: bool, *, transient: bool) -> _Display:
     console = Console(file=sys.stderr)  # this stream, also while a library's own output is taken away
     if show and console.is_jupyter:
         return _Lines()
-    return _Bars(console, transient=transient) if show and console.is_terminal else _Display()
+    if show and console.is_terminal:
+        return _Bars(console, transient=transient)
+    return _Display(sys.stderr if show else None)

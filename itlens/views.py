@@ -3,9 +3,9 @@ first use.
 
 Figures (plotly.graph_objects.Figure): `scores`, `groups`, `profile`, `sensitivity`, `heatmap` of attribution, `heads`,
 `verbs` of attention, `angles`, `shares` of concepts, `activations`, `shift`, `patching`, `estimates` of models that
-run, `faithfulness`, `effects`, `series`, `selftest`. Panels (offline HTML): `attention`, `tokens`, `token_pair`,
-`word_pairs`, `concepts`. Blocks of a finding's section: `card`, `figure`, `table`, `text`, and `Column`. The page of a
-comparison: `report`.
+run, `faithfulness`, `token_shift`, `divergence`, `effects`, `series`, `selftest`. Panels (offline HTML): `attention`,
+`tokens`, `token_pair`, `shifted_response`, `word_pairs`, `concepts`. Blocks of a finding's section: `card`, `figure`,
+`table`, `text`, and `Column`. The page of a comparison: `report`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ _HOME = {
     "shares": "itlens.findings.mlp.view_tasks",
     "estimates": "itlens.findings.patching.view",
     "patching": "itlens.findings.patching.view",
+    "token_shift": "itlens.findings.token_shift.view:token_shift_figure",
+    "divergence": "itlens.findings.divergence.view:divergence_figure",
+    "shifted_response": "itlens.findings.token_shift.view_tokens",
+    "ShiftedResponse": "itlens.findings.token_shift.view_tokens",
+    "weight_heads": "itlens.findings.weight_delta.view",
+    "weight_matrices": "itlens.findings.weight_delta.view",
     "selftest": "itlens.planted.view:selftest_figure",
     "effects": "itlens.study.view",
     "series": "itlens.study.view:draw_series",
@@ -57,6 +63,7 @@ __all__ = [
     "ConceptCards",
     "PairTable",
     "Report",
+    "ShiftedResponse",
     "TokenView",
     "activations",
     "angles",
@@ -64,6 +71,7 @@ __all__ = [
     "card",
     "card_layers",
     "concepts",
+    "divergence",
     "effects",
     "estimates",
     "faithfulness",
@@ -80,11 +88,15 @@ __all__ = [
     "series",
     "shares",
     "shift",
+    "shifted_response",
     "table",
     "text",
     "token_pair",
+    "token_shift",
     "tokens",
     "verbs",
+    "weight_heads",
+    "weight_matrices",
     "word_pairs",
 ]
 
@@ -101,6 +113,7 @@ if TYPE_CHECKING:
     from itlens.findings.attribution.view import groups, profile, scores, sensitivity
     from itlens.findings.attribution.view_map import heatmap
     from itlens.findings.attribution.view_tokens import TokenView, token_pair, tokens
+    from itlens.findings.divergence.view import divergence_figure as divergence
     from itlens.findings.faithfulness.view import faithfulness_figure as faithfulness
     from itlens.findings.mlp.vectors import card_layers
     from itlens.findings.mlp.view import angles
@@ -108,6 +121,9 @@ if TYPE_CHECKING:
     from itlens.findings.mlp.view_cards import concept_cards as concepts
     from itlens.findings.mlp.view_tasks import shares
     from itlens.findings.patching.view import estimates, patching
+    from itlens.findings.token_shift.view import token_shift_figure as token_shift
+    from itlens.findings.token_shift.view_tokens import ShiftedResponse, shifted_response
+    from itlens.findings.weight_delta.view import weight_heads, weight_matrices
     from itlens.planted.view import selftest_figure as selftest
     from itlens.report.blocks import Column, card, table, text
     from itlens.report.blocks import figure_block as figure

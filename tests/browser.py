@@ -35,15 +35,21 @@ class Page:
         self.driver = driver
         self._messages: list[dict[str, Any]] = []
 
-    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a file at this width, in a light or dark system theme, and start the records anew."""
+    def open(self, path: Path, at: str = "", *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Open a file at this fragment and width, in a light or dark system theme, and start the records anew."""
         self.driver.get_log("performance"), self.driver.get_log("browser")
         self._messages = []
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
-        self.driver.get(path.resolve().as_uri())
+        self.driver.get("about:blank")  # a fragment alone would load nothing
+        self.driver.get_log("performance"), self.driver.get_log("browser")
+        self.driver.get(path.resolve().as_uri() + (f"#{at}" if at else ""))
+
+    def draw_all(self) -> None:
+        """Show every chapter of a page, and wait until everything in it is drawn."""
+        self.driver.execute_async_script("const done = arguments[0]; itlens.whole(true).then(done, done)")
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -65,6 +71,16 @@ class Page:
     def complaints(self) -> list[str]:
         """What the browser's console says: errors, warnings, and violations of the page's policy."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def faults(self, axe: Path) -> list[str]:
+        """What axe-core finds serious or critical on the page as it is: rule, and where."""
+        self.driver.execute_script(axe.read_text(encoding="utf-8") + "; window.axe = axe")
+        found = self.driver.execute_async_script(
+            "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then((all) => done(all"
+            ".violations.filter((v) => ['serious', 'critical'].includes(v.impact))"
+            ".map((v) => `${v.id}: ${v.nodes.slice(0, 5).map((n) => n.target.join(' ')).join('; ')}`)))"
+        )
+        return list(found)
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """A picture of the whole page, or of the window."""

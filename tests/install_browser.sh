@@ -1,5 +1,13 @@
 #!/bin/sh
-# Installs Debian's Chromium and its driver where they are missing and can be installed; never fails.
+# Installs Debian's Chromium and its driver, and axe-core (npm) into tests/.axe, where they are missing and can be
+# installed; never fails.
+here=$(dirname "$0")
+axe=axe-core-4.14.1
+if ! [ -f "$here/.axe/axe.min.js" ] && command -v npm >/dev/null 2>&1; then
+  mkdir -p "$here/.axe"
+  (cd "$here/.axe" && npm pack --silent axe-core@4.14.1 >/dev/null 2>&1 && tar xzf "$axe.tgz" && mv package/axe.min.js . && rm -rf package "$axe.tgz") ||
+    echo "axe-core could not be installed: the tests of accessibility will be listed as skipped" >&2
+fi
 if command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1; then
   exit 0
 fi

@@ -23,7 +23,7 @@ from itlens.findings.base import Finding
 from itlens.findings.options import Option, options_of
 
 GROUP = "itlens.findings"
-_READS = ("prompts", "weights", "pair")
+_READS = ("prompts", "weights", "weight_pair", "pair")
 # arguments of `compare` and of `load_model`, which no finding's option may be called
 _TAKEN = {
     *("base", "tuned", "prompts", "probes", "out", "resume", "executor", "adapter", "labels", "format", "limit"),

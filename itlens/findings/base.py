@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 import pandas as pd
 import xarray as xr
 
-from itlens.report.blocks import Block
+from itlens.errors import ItlensError
+from itlens.report.blocks import Block, Panel
+from itlens.report.explorer_places import Place, places_of_tables
 
 if TYPE_CHECKING:
     from itlens.annotate.chat_prompt import Cost
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 Result: TypeAlias = xr.Dataset | xr.DataArray | pd.DataFrame
 Tables: TypeAlias = Mapping[str, Any]
 SideName: TypeAlias = Literal["base", "tuned", "pair"]
-Reads: TypeAlias = Literal["prompts", "weights", "pair"]
+Reads: TypeAlias = Literal["prompts", "weights", "weight_pair", "pair"]
 Direction: TypeAlias = Literal["higher", "lower", "changed", "none"]
 Saved: TypeAlias = Mapping[str, Mapping[str, Any]]
 SIDES: tuple[str, str] = ("base", "tuned")
@@ -168,8 +170,10 @@ class Finding(ABC):
     """One question to a base and a tuned model, from its options to what is shown. A subclass per finding, no state.
 
     name: of --probes, of the folder in the run, the key in `Comparison.results`, the anchor in the report. question:
-    the heading of its section. topic: what it is about, as a noun phrase ("the instruction score"). reads: "prompts"
-    (run gets a loaded model), "weights" (an `itlens.weights.Weights`) or "pair" (the `ModelPair`). Options: a frozen
+    the heading of its section. label: its name in menus ("": the name in words). topic: what it is about, as a noun
+    phrase ("the instruction score"). reads: "prompts" (run gets a loaded model), "weights" (an
+    `itlens.weights.Weights`), "weight_pair" (an `itlens.weights.WeightPair`: both models' weights, without prompts) or
+    "pair" (the `ModelPair`). Options: a frozen
     dataclass of `option`s. uses: findings whose tables or results it reads where they are there. unit: what a unit
     is, in the plural ("prompts", "layers"). by_prompt: whether its units are those of `Plan.prompt_units` and the
     result of each depends on its own prompt alone: then more prompts leave them finished, and one that fails is left
@@ -182,6 +186,7 @@ class Finding(ABC):
     name: ClassVar[str]
     question: ClassVar[str]
     reads: ClassVar[Reads]
+    label: ClassVar[str] = ""
     topic: ClassVar[str] = ""
     Options: ClassVar[type] = NoOptions
     uses: ClassVar[tuple[str, ...]] = ()
@@ -201,7 +206,7 @@ class Finding(ABC):
 
     @abstractmethod
     def run(self, source: Any, unit: str, plan: Plan) -> Result | Mapping[str, Result]:
-        """Compute one unit. source: what `open` returned: by default a model, a `Weights`, or the `ModelPair`."""
+        """Compute one unit. source: what `open` returned: by default what `reads` says."""
 
     @abstractmethod
     def compare(self, saved: Saved, plan: Plan) -> Tables:
@@ -219,6 +224,16 @@ class Finding(ABC):
     def show(self, tables: Tables) -> Sequence[Block]:
         """Return the blocks of its section, in the order of the page."""
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether its results depend on the study's prompts."""
+        return self.reads in ("prompts", "pair")
+
+    @property
+    def reads_both(self) -> bool:
+        """Whether a unit reads both models: its results are of the side "pair"."""
+        return self.reads in ("weight_pair", "pair")
+
     # ---- with working defaults
 
     def notes(self, tables: Tables, plan: Plan) -> Sequence[str]:
@@ -228,6 +243,10 @@ class Finding(ABC):
     def check(self, plan: Plan) -> None:
         """Raise an ItlensError for options that the models or prompts do not allow; called before weights load."""
         return
+
+    def leaves_out(self, error: ItlensError) -> bool:
+        """Return whether a unit that fails like this is left out, and the others go on."""
+        return self.by_prompt
 
     def open(self, source: Any, plan: Plan) -> Any:
         """Prepare what all units of one model share (the vectors of words); its return value is `run`'s source."""
@@ -249,12 +268,21 @@ class Finding(ABC):
         """Words of the section that need a definition."""
         return {}
 
+    def places(self, tables: Tables) -> Sequence[Place]:
+        """What is known of single heads and layers, for the panels of the page; by default, the numbers of tables
+        with a row for each layer or head (`itlens.report.explorer_places.places_of_tables`)."""
+        return places_of_tables(tables)
+
     def per_prompt(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
         """Numbers by model and prompt, for template x weights and for series: columns model, id, group, then numbers.
 
         A text column "tokens" (a digest of what was read) restricts the numbers to prompts that all models read alike.
         """
         return None
+
+    def prompt_panels(self, tables: Tables, prompt_id: str) -> Sequence[Panel]:
+        """Panels of one prompt, for the page's chapter of prompts: coloured tokens, attention patterns."""
+        return ()
 
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """How far apart two models are, a few numbers for the table of a series."""

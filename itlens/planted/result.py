@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from itlens.errors import StoreError
-from itlens.files import read_json, write_json, write_text
+from itlens.files import read_json, system_reason, write_json, write_text
 from itlens.findings.detector import Detector
 from itlens.planted.pairs import PlantedReading, Readings
 from itlens.planted.plants import PLANTS
@@ -198,13 +198,13 @@ def checked_path(out: str | Path | None) -> Path | None:
         raise StoreError(f"--out is {path.name!r}; expected a name that ends in .json (the picture goes beside it).")
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     taken = next((file for file in (path, path.with_suffix(".html")) if file.is_dir()), None)
+    if taken is not None:
+        raise StoreError(f"--out {path} cannot be written: {taken} is a folder; give another name.")
     try:
-        if taken is not None:
-            raise IsADirectoryError(f"{taken.name} is a folder")
         with TemporaryFile(dir=existing):
             return path
     except OSError as error:
-        raise StoreError(f"--out {path} cannot be written ({error.strerror or error}); give another place.") from error
+        raise StoreError(f"--out {path} cannot be written: {system_reason(error)}.") from error
 
 
 def write_selftest(result: xr.Dataset, out: str | Path) -> list[Path]:

@@ -28,7 +28,7 @@ from itlens.vocabulary import Vocabulary, WordVectors
 from itlens.weights import weights_of
 
 STRENGTHS = (0.25, 2.0, 16.0, 64.0)
-_READS = ("weights", "prompts", "pair")  # from fast to slow
+_READS = ("weights", "weight_pair", "prompts", "pair")  # from fast to slow
 _USUAL = {"repeats": 20, "calibration": 30, "limit": 5, "targets": 6, "words": 2000, "most_layers": 6}
 _THOROUGH = {"repeats": 100, "calibration": 99, "limit": 12, "targets": 16, "words": 4000, "most_layers": 1000}
 

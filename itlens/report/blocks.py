@@ -1,13 +1,14 @@
 """Blocks: what a finding shows, as data. The page, the terminal and the notebook each draw them in their own way.
 
 A finding's `show` returns a list of blocks, in the order of the page: `Card` (a number at the top of its section),
-`Figure`, `Table` (rows and the declaration of its columns), `Text` (a paragraph, or a heading with one), or a `Panel`
-(something with a template of its own, such as coloured tokens). Blocks hold no HTML.
+`Figure`, `Table` (rows and the declaration of its columns), `Text` (a paragraph, or a heading with one), a `Panel`
+(something with a template of its own, such as coloured tokens), or a `Choice` between sets of these. Blocks hold no
+HTML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -33,7 +34,8 @@ class Column:
     `[<name>_low, <name>_high]`, or `[ci_low, ci_high]` for the name "ci"; "mean" is `<name>_mean` with `<name>_std`; or
     a function of the row that returns a text (the column then sorts by `name`). help: what the column means, one
     sentence. test: belongs to a test, so that a row's note stands in its place where nothing was tested. terminal: also
-    printed by the command line.
+    printed by the command line. link: of a column of texts: the page's route that each leads to ("prompt": its values
+    are ids of prompts).
     """
 
     name: str
@@ -43,6 +45,7 @@ class Column:
     decimals: int = 3
     test: bool = False
     terminal: bool = True
+    link: Literal["", "prompt"] = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,31 @@ class Panel:
         return self.html
 
 
-Block: TypeAlias = Card | Text | Figure | Table | Panel
+@dataclass(frozen=True)
+class Choice:
+    """Blocks of which one set is shown at a time, by a switch: value | key. label: what is chosen. options: by name.
+
+    On paper, without script and in the terminal all sets follow one another.
+    """
+
+    label: str
+    options: Mapping[str, Sequence[Block]]
+
+
+Block: TypeAlias = Card | Text | Figure | Table | Panel | Choice
+BLOCKS = (Card, Text, Figure, Table, Panel, Choice)
+
+
+def leaves(blocks: Iterable[Block]) -> list[Block]:
+    """Return all blocks in order, those of choices included, without the choices themselves."""
+    found: list[Block] = []
+    for block in blocks:
+        found += (
+            leaves(each for inside in block.options.values() for each in inside)
+            if isinstance(block, Choice)
+            else [block]
+        )
+    return found
 
 
 def rows_of(data: pd.DataFrame) -> list[Row]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 
@@ -20,12 +21,14 @@ _LONG = 40  # characters of a text that wants a wide column
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. sort: the number that its column is sorted by. span: columns that it covers. reason: why no test."""
+    """One cell. sort: the number that its column is sorted by. span: columns that it covers. reason: why no test. link:
+    a fragment of the page."""
 
     text: str
     sort: float | None = None
     span: int = 1
     reason: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,14 @@ def as_text(value: object) -> str:
     return str(value)
 
 
+def _link(column: Column, row: Row) -> str:
+    """Return where a cell leads to: the fragment that assets/prompts.js makes of the same text."""
+    value = row.get(column.name)
+    if not column.link or value is None:
+        return ""
+    return f"#/{column.link}/{quote(str(value).encode('utf-8', 'replace'), safe='')}"
+
+
 def _points(value: object) -> str:
     return percent(value, sign=True)
 
@@ -162,5 +173,6 @@ def _cells(row: Row, columns: Sequence[Column], covered: range, reason: str) -> 
                 cells.append(Cell(reason, span=len(covered), reason=True))
             continue
         value = row.get(_sort_name(column))
-        cells.append(Cell(cell_text(column, row), float(value) if is_number(value) else None))  # type: ignore[arg-type]
+        sort = float(value) if is_number(value) else None  # type: ignore[arg-type]
+        cells.append(Cell(cell_text(column, row), sort, link=_link(column, row)))
     return cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,10 +22,19 @@ def head_name(layer: object, head: object) -> str:
     return f"L{int(layer)}H{int(head)}"  # type: ignore[call-overload]
 
 
-def head_map(fig: go.Figure, z: np.ndarray, hover: list[list[str]], words: str, *, signed: bool) -> go.Heatmap:
+def head_map(
+    fig: go.Figure,
+    z: np.ndarray,
+    hover: list[list[str]],
+    words: str,
+    *,
+    signed: bool,
+    meta: Mapping[str, list[int]] | None = None,
+) -> go.Heatmap:
     """Cells (layer, head); `signed` numbers are coloured alike on both sides of zero, others from zero up.
 
-    The colour bar stands at the right of the first panel of `fig`. A cell without a number stays empty.
+    The colour bar stands at the right of the first panel of `fig`. A cell without a number stays empty. meta: of
+    `cells_of`, so that a click in a page opens what is known of a head.
     """
     limit = float(np.abs(z[np.isfinite(z)]).max(initial=0.0)) or 1.0
     title = {"text": words, "side": "right", "font": {"size": 12}}
@@ -33,10 +42,19 @@ def head_map(fig: go.Figure, z: np.ndarray, hover: list[list[str]], words: str, 
     return go.Heatmap(
         z=z, x=list(range(z.shape[1])), y=list(range(z.shape[0])), zmin=-limit if signed else 0.0, zmax=limit,
         colorscale=theme.DIVERGING if signed else theme.SEQUENTIAL, xgap=1, ygap=1, customdata=hover,
-        hovertemplate="%{customdata}<extra></extra>",
+        hovertemplate="%{customdata}<extra></extra>", meta=meta,
         colorbar={"title": title, "thickness": 11, "outlinewidth": 0, "x": beside, "xanchor": "left",
                   "tickfont": {"size": 11}},
     )  # fmt: skip
+
+
+def cells_of(layers: Iterable[object], heads: Iterable[object] | None = None) -> dict[str, list[int]]:
+    """Return the numbers of the rows (layers) and columns (heads) of a map, as `meta` of its trace.
+
+    A page opens the panel of a head or layer by them: at a click on row y and column x, that of layers[y], heads[x].
+    """
+    axes = {"layers": layers, "heads": heads}
+    return {name: [int(str(number)) for number in axis] for name, axis in axes.items() if axis is not None}
 
 
 def star_marks(chosen: np.ndarray, name: str) -> go.Scatter | None:
@@ -51,9 +69,19 @@ def star_marks(chosen: np.ndarray, name: str) -> go.Scatter | None:
 
 
 def layer_lines(
-    places: np.ndarray, value: np.ndarray, low: np.ndarray, high: np.ndarray, name: str, color: str, hover: list[str]
+    places: np.ndarray,
+    value: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    name: str,
+    color: str,
+    hover: list[str],
+    meta: Mapping[str, list[int]] | None = None,
 ) -> list[go.Scatter]:
-    """A line down the layers (layers are rows, as in the map beside it), with its interval as a band behind."""
+    """A line down the layers (layers are rows, as in the map beside it), with its interval as a band behind.
+
+    meta: as in `head_map`.
+    """
     traces = []
     there = np.isfinite(low) & np.isfinite(high)
     if there.any():
@@ -67,7 +95,7 @@ def layer_lines(
         )  # fmt: skip
     traces.append(
         go.Scatter(
-            x=value, y=places, mode="lines+markers", name=name, legendgroup=name, customdata=hover,
+            x=value, y=places, mode="lines+markers", name=name, legendgroup=name, customdata=hover, meta=meta,
             line={"color": color, "width": 2.2}, marker={"size": 6}, hovertemplate="%{customdata}<extra></extra>",
         )
     )  # fmt: skip

@@ -48,13 +48,19 @@ def rounded_range(low: object, high: object) -> str:
 
 
 def p_value(value: object) -> str:
-    """A p-value: `< 0.001`, else two significant digits up to three decimals; a dash when there was no test."""
+    """A p-value: `< 0.001`, three decimals below 0.1, else two; a dash when there was no test."""
     p = _float(value)
     if p is None:
         return NOTHING
     if p < 0.001:
         return "< 0.001"
     return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_equals(value: object) -> str:
+    """A p-value with its sign: `= 0.012`, `< 0.001`; a dash when there was no test."""
+    words = p_value(value)
+    return words if words.startswith("<") or not is_number(value) else f"= {words}"
 
 
 def interval(low: object, high: object, decimals: int = 3, *, sign: bool = True) -> str:
@@ -101,6 +107,5 @@ def headline(
     decimals = 3 if largest < 1 else 2 if largest < 10 else 1
     shown = number(value, decimals, sign=sign) + (f" {unit}" if unit and is_number(value) else "")
     span = f" {interval(low, high, decimals, sign=sign)}" if is_number(low) and is_number(high) else ""
-    words = p_value(p)
-    test = "" if not is_number(p) else f", p {words}" if words.startswith("<") else f", p = {words}"
+    test = f", p {p_equals(p)}" if is_number(p) else ""
     return shown + span + test

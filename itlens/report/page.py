@@ -1,14 +1,16 @@
 """One HTML page that needs nothing but itself: styles, scripts and bundles inside, and a policy that forbids the rest.
 
 The Content-Security-Policy names the digest of each script of the page, so no other script runs, inline handlers
-included, and nothing may be fetched from anywhere. The bundles come from the installed packages: plotly's whole
-plotly.min.js (plotly ships no smaller one) and circuitsvis' iife.js, which is found without importing circuitsvis
-(the package imports torch).
+included, and nothing may be fetched from anywhere. Bundles are packed (gzip, base64) and run when something first asks
+for them (`itlens.bundle` of assets/core.js); the policy names their digests, too. plotly.js is its cartesian part,
+vendored by scripts/vendor_plotly.py; a figure of another kind takes the whole bundle of the installed plotly.
+circuitsvis' iife.js is found without importing circuitsvis (the package imports torch).
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 from collections.abc import Sequence
 from functools import cache
@@ -28,10 +30,16 @@ _POLICY = (
 _ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect x='2' y='7' width='5' height='7' rx='1' fill='%23d55e00'/%3E%3Crect x='9' y='2' width='5' height='12' rx='1' fill='%232479c2'/%3E%3C/svg%3E"  # noqa: E501
 
 
-def page(title: str, body: str, *, styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Return a complete document. title: text. body: HTML. styles: names of assets. scripts: sources, in order."""
+def page(title: str, body: str, *, styles: Sequence[str], scripts: Sequence[str], bundles: Sequence[str] = ()) -> str:
+    """Return a complete document.
+
+    title: text. body: HTML. styles: names of assets. scripts: sources, in order. bundles: names of those that the page
+    runs when they are needed.
+    """
     sources = [inline(source) for source in scripts]
-    policy = _POLICY.format(scripts=" ".join(f"'sha256-{_digest(source)}'" for source in sources) or "'none'")
+    late = {name: inline(script(name)) for name in bundles}
+    digests = [f"'sha256-{_digest(source)}'" for source in (*sources, *late.values())]
+    policy = _POLICY.format(scripts=" ".join(digests) or "'none'")
     document = render(
         "document.html",
         title=title,
@@ -40,14 +48,25 @@ def page(title: str, body: str, *, styles: Sequence[str], scripts: Sequence[str]
         icon=Markup(_ICON),
         style=Markup("\n".join(asset(name) for name in styles)),
         scripts=[Markup(source) for source in sources],
+        bundles={name: Markup(packed_bundle(name)) for name in late},
     )
     return str(document)
 
 
+@cache
+def packed_bundle(name: str) -> str:
+    """Return a bundle by its name, packed."""
+    return packed(inline(script(name)))
+
+
+def packed(source: str) -> str:
+    """Return text as gzip in base64; the same text gives the same bytes."""
+    return base64.b64encode(gzip.compress(source.encode(), 9, mtime=0)).decode()
+
+
 def script(name: str) -> str:
     """Return the source of a script by its name: a bundle ("plotly", "circuitsvis"), or an asset."""
-    bundles = {"plotly": plotly_bundle, "circuitsvis": circuitsvis}
-    return bundles[name]() if name in bundles else asset(name)
+    return BUNDLES[name]() if name in BUNDLES else asset(name)
 
 
 def inline(source: str) -> str:
@@ -68,7 +87,13 @@ def asset(name: str) -> str:
 
 @cache
 def plotly_bundle() -> str:
-    """plotly.js, whole (4.8 MB), from the installed plotly."""
+    """plotly.js' cartesian bundle (1.5 MB), which is vendored; it defines the global Plotly."""
+    return asset("plotly-cartesian.min.js")
+
+
+@cache
+def plotly_whole() -> str:
+    """plotly.js, whole (4.8 MB), from the installed plotly: for figures of a kind that the cartesian bundle lacks."""
     return _from_package("plotly", "package_data/plotly.min.js")
 
 
@@ -76,6 +101,9 @@ def plotly_bundle() -> str:
 def circuitsvis() -> str:
     """The circuitsvis bundle (1.3 MB), from the installed circuitsvis; defines the global CircuitsVis."""
     return _from_package("circuitsvis", "dist/cdn/iife.js")
+
+
+BUNDLES = {"plotly": plotly_bundle, "plotly-whole": plotly_whole, "circuitsvis": circuitsvis}
 
 
 def _from_package(package: str, path: str) -> str:

@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from itlens.errors import ResultError
-from itlens.report.blocks import Block, Table
+from itlens.report.blocks import Block, Panel, Table
+from itlens.report.prompts import PromptsChapter
 
 Kind: TypeAlias = Literal["report", "overview"]
 ICONS = {"higher": "▲", "lower": "▼", "changed": "◆", "none": "=", "not tested": "–"}
@@ -60,11 +61,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The section of one finding, in this order on the page.
+    """The section of one finding, a chapter of the page, in this order.
 
     name: the anchor. question: the heading. verdict_sentence: what came out. caveat: the one that matters most, below
     it. blocks: cards, figures, tables, texts and panels. notes: caveats, a sentence each. terms: definitions. facts:
-    settings.
+    settings. label: its name in the menu ("": the name in words).
     """
 
     name: str
@@ -75,6 +76,7 @@ class Section:
     notes: Sequence[str] = ()
     terms: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ class Page:
     title: the heading. kind: of one comparison ("report") or of several ("overview"). answer: one paragraph
     (`answer_paragraph`). rows: the table below it. notes: caveats of the whole. facts: what was compared. parameters:
     of the run. versions: of the packages. created: when, as it is to be printed. links: to other pages, (label, path
-    relative to this page). base, tuned: names of the models. prompts_table: every prompt. source: a line on where the
-    methods come from.
+    relative to this page). base, tuned: names of the models. prompts_table: every prompt, as a table. prompts: to
+    search and read. source: a line on where the methods come from. tools: panels in the bar at the top, such as a
+    search box.
     """
 
     title: str
@@ -102,7 +105,9 @@ class Page:
     base: str = ""
     tuned: str = ""
     prompts_table: Table | None = None
+    prompts: PromptsChapter | None = None
     source: str = ""
+    tools: Sequence[Panel] = ()
 
 
 def address(label: str, path: str) -> str:

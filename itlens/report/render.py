@@ -1,31 +1,35 @@
 """Pages and notebook outputs: blocks are drawn by their templates, one for each type of block.
 
 `render_page` returns the whole page of a `Page`; `panel_page` and `panel_in_notebook` show one panel by itself,
-`comparison_in_notebook` the first screen of a page. A page holds the scripts it needs, and no others: plotly.js only
-where there is a figure, circuitsvis only where a panel asks for it. A figure's title is a heading of the page, since
-plotly does not wrap titles and narrow screens cut them; its data are JSON for assets/report.js.
+`comparison_in_notebook` the first screen of a page. A page is a row of chapters: the summary, one per section, and
+what was run; assets/router.js shows one of them at a time. A page holds the scripts it needs, and no others: plotly.js
+only where there is a figure, circuitsvis only where a panel asks for it. A figure's title is a heading of the page,
+since plotly does not wrap titles and narrow screens cut them; its data are JSON for assets/figures.js.
 """
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
 from markupsafe import Markup
 
 from itlens.errors import ResultError
-from itlens.report import page, text
-from itlens.report.blocks import Block, Card, Figure, FoldablePanel, Panel, Table, Text
+from itlens.report import page
+from itlens.report.blocks import Block, Card, Choice, Figure, FoldablePanel, Panel, Table, Text, leaves
 from itlens.report.cells import lay_out
-from itlens.report.environment import render
-from itlens.report.page_data import Page, Section, address
+from itlens.report.drawing import draw, drawn_height
+from itlens.report.environment import anchor, in_words, render
+from itlens.report.page_data import Page, Row, Section, address
+from itlens.report.prompts import draw_prompts
 
 _TALL = 24  # rows, from which a table scrolls by itself
 _STYLES = ("page.css",)
+_SCRIPTS = ("core.js", "controls.js", "router.js", "figures.js")
+# The kinds of traces that the cartesian bundle draws.
+CARTESIAN = ("bar", "box", "contour", "heatmap", "histogram", "histogram2d", "histogram2dcontour", "image", "pie",
+             "scatter", "scatterternary", "violin")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,26 +40,71 @@ class _DrawnSection:
     body: Sequence[Markup]
 
 
+@dataclass(frozen=True)
+class _Chapter:
+    """A chapter of a page. label: in the menu; title: the question in full. drawn: its section, row: its finding's."""
+
+    anchor: str
+    label: str
+    title: str = ""
+    drawn: _DrawnSection | None = None
+    row: Row | None = None
+
+
 def render_page(content: Page) -> str:
     """Return the complete page: no network, light and dark, for screen and paper.
 
     Raises ResultError for a block of an unknown type, and for a link that is not relative to the page.
     """
-    sections = [_DrawnSection(section, _draw_blocks(section)) for section in content.sections]
+    chapters = _chapters(content)
+    every_prompt = None if content.prompts is None else draw_prompts(content.prompts, panel_card)
     body = render(
         "page_body.html",
         page=content,
-        sections=sections,
-        rows_by_name={row.name: row for row in content.rows},
+        chapters=chapters,
+        anchors={chapter.drawn.section.name: chapter.anchor for chapter in chapters if chapter.drawn},
         links=[(label, address(label, path)) for label, path in content.links],
         prompts=None if content.prompts_table is None else _prompts(content.prompts_table),
+        every_prompt=every_prompt,
+        tools=[_panel_body(panel) for panel in content.tools],
     )
-    blocks = [block for section in content.sections for block in section.blocks]
-    panels = [block for block in blocks if isinstance(block, Panel)]
-    bundle = ["plotly"] if any(isinstance(block, Figure) for block in blocks) else []
-    scripts = _unique([*bundle, *(name for panel in panels for name in panel.scripts), "report.js"])
+    blocks = [block for section in content.sections for block in leaves(section.blocks)]
+    panels = [*content.tools, *(block for block in blocks if isinstance(block, Panel))]
+    of_prompts = every_prompt.scripts if every_prompt else ()
+    assets = _unique([*(name for panel in panels for name in panel.scripts), *of_prompts])
+    bundles = [name for name in assets if name in page.BUNDLES]
+    kinds = {trace.type for block in blocks if isinstance(block, Figure) for trace in block.figure.data}
+    bundles += [] if not any(isinstance(block, Figure) for block in blocks) else [plotly_for(kinds)]
+    scripts = [*_SCRIPTS, *(name for name in assets if name not in page.BUNDLES)]
     styles = _unique([*_STYLES, *(name for panel in panels for name in panel.styles)])
-    return page.page(content.title, body, styles=styles, scripts=[page.script(name) for name in scripts])
+    if every_prompt:
+        scripts, styles = [*scripts, "prompts.js"], _unique([*styles, *every_prompt.styles, "prompts.css"])
+    return page.page(
+        content.title, body, styles=styles, scripts=[page.script(name) for name in scripts], bundles=bundles
+    )
+
+
+def plotly_for(kinds: Collection[str]) -> str:
+    """Return the name of the bundle that draws these kinds of traces."""
+    return "plotly" if set(kinds) <= set(CARTESIAN) else "plotly-whole"
+
+
+def _chapters(content: Page) -> list[_Chapter]:
+    """The chapters in order: the summary, a chapter per section, the reports of several, prompts, what was run."""
+    rows = {row.name: row for row in content.rows}
+    taken = {"summary", "reports", "prompts", "run", "all-prompts"}
+    chapters = [_Chapter("summary", "Summary")]
+    for section in content.sections:
+        name = anchor(section.name)
+        while name in taken:
+            name += "-finding"
+        taken.add(name)
+        label = section.label or in_words(section.name).capitalize()
+        drawn = _DrawnSection(section, _draw_blocks(section.blocks, section.question, name, set()))
+        chapters.append(_Chapter(name, label, section.question, drawn, rows.get(section.name)))
+    chapters += [_Chapter("reports", "The reports")] if content.links else []
+    chapters += [_Chapter("prompts", "Prompts")] if content.prompts else []
+    return [*chapters, _Chapter("run", "What was run")]
 
 
 def render_block(block: Block) -> str:
@@ -66,6 +115,11 @@ def render_block(block: Block) -> str:
 def panel_body(panel: Panel) -> str:
     """Return a panel's own HTML, without styles and scripts."""
     return str(_panel_body(panel))
+
+
+def panel_card(panel: Panel) -> str:
+    """Return a panel with its title, as on a page, without styles and scripts."""
+    return str(_panel(panel))
 
 
 def panel_page(panel: Panel) -> str:
@@ -91,20 +145,43 @@ def comparison_in_notebook(content: Page) -> str:
     return str(render("page_notebook.html", page=content))
 
 
-def _draw_blocks(section: Section) -> list[Markup]:
-    """Blocks in order; cards that follow one another stand in one row, two narrow figures side by side."""
+def _draw_blocks(blocks: Sequence[Block], heading: str, prefix: str, parts: set[str]) -> list[Markup]:
+    """Blocks in order; cards that follow one another stand in one row, two narrow figures side by side.
+
+    heading: above them, which no figure repeats. prefix: of the anchors of headings within them. parts: anchors that
+    are taken.
+    """
     drawn: list[Markup] = []
-    for group in group_blocks(section.blocks):
-        if isinstance(group[0], Card):
+    for group in group_blocks(blocks):
+        first = group[0]
+        if isinstance(first, Card):
             drawn.append(render("blocks/cards.html", cards=group))
+        elif isinstance(first, Text):
+            drawn.append(render("blocks/text.html", text=first, anchor=_part(prefix, first.heading, parts)))
+        elif isinstance(first, Choice):
+            options = {
+                name: _draw_blocks(inside, heading, _part(prefix, name, parts), parts)
+                for name, inside in first.options.items()
+            }
+            drawn.append(render("blocks/choice.html", label=first.label, options=options))
         elif len(group) == 2:
             height = max(drawn_height(block) for block in group if isinstance(block, Figure))
-            figures = [_figure(block, section.question, height) for block in group if isinstance(block, Figure)]
+            figures = [_figure(block, heading, height) for block in group if isinstance(block, Figure)]
             drawn.append(render("blocks/pair.html", figures=figures))
         else:
-            (block,) = group
-            drawn.append(_figure(block, section.question) if isinstance(block, Figure) else _draw_block(block))
+            drawn.append(_figure(first, heading) if isinstance(first, Figure) else _draw_block(first))
     return drawn
+
+
+def _part(prefix: str, heading: str, parts: set[str]) -> str:
+    """An anchor within a chapter that is not taken yet; "" for a paragraph without a heading."""
+    if not heading:
+        return ""
+    part = f"{prefix}--{anchor(heading).lower()}"
+    while part in parts:
+        part += "-"
+    parts.add(part)
+    return part
 
 
 def _draw_block(block: Block) -> Markup:
@@ -161,7 +238,7 @@ def _panel(block: Panel) -> Markup:
 
 _DRAWN_BY: dict[type, Callable[[Any], Markup]] = {
     Card: lambda block: render("blocks/cards.html", cards=[block]),
-    Text: lambda block: render("blocks/text.html", text=block),
+    Text: lambda block: render("blocks/text.html", text=block, anchor=""),
     Figure: _figure,
     Table: _table,
     Panel: _panel,
@@ -170,43 +247,3 @@ _DRAWN_BY: dict[type, Callable[[Any], Markup]] = {
 
 def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
-
-
-_PLOTLY_HEIGHT = 450
-_MARGIN = {"t": 34, "l": 50, "b": 50}
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure for its template. title, lines: plain text above it. size: a class of the style sheet."""
-
-    title: str
-    lines: tuple[str, ...]
-    size: str
-    height: int
-    data: Markup
-
-
-def draw(block: Figure, *, above: str = "", height: int | None = None) -> Drawing:
-    """Return a figure's drawing. above: the heading over it, which it does not repeat. height: of its neighbour."""
-    layout = block.figure.layout
-    title, lines = plain_lines(layout.title.text), plain_lines(layout.title.subtitle.text)
-    bare = go.Figure(block.figure).update_layout(title={"text": "", "subtitle": {"text": ""}})
-    tall = height or drawn_height(block)
-    bare.update_layout(margin=_MARGIN, height=tall)
-    many = "xaxis2" in bare.layout
-    size = ("panels" if many else "wide") if block.wide else ""
-    heading = " ".join(title)
-    lines += (block.text,) if block.text else ()
-    return Drawing("" if heading == above else heading, lines, size, tall, Markup(text.json_in_script(bare.to_json())))
-
-
-def drawn_height(block: Figure) -> int:
-    """Return how high a figure is drawn, in pixels."""
-    return int(block.height or block.figure.layout.height or _PLOTLY_HEIGHT)
-
-
-def plain_lines(markup: str | None) -> tuple[str, ...]:
-    """Return plotly's mark-up as lines of plain text."""
-    lines = (re.sub(r"<[^>]*>", "", line) for line in re.split(r"<br\s*/?>", markup or ""))
-    return tuple(html.unescape(line).strip() for line in lines if line.strip())

@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from itlens.files import visible
-from itlens.report.blocks import Column, Table
+from itlens.report.blocks import Column, Table, leaves
 from itlens.report.cells import CellRow, Grid, lay_out
 from itlens.report.page_data import Page, Row, Section
 
@@ -82,7 +82,7 @@ def print_table(table: Table, console: Console | None = None, *, legend: bool = 
 
 
 def _print_section(section: Section, console: Console) -> None:
-    tables = [block for block in section.blocks if isinstance(block, Table) and block.terminal]
+    tables = [block for block in leaves(section.blocks) if isinstance(block, Table) and block.terminal]
     console.print()
     _say(console, section.question, style="bold underline")
     if section.verdict_sentence:
@@ -102,12 +102,12 @@ def _summary(rows: Sequence[Row], console: Console) -> RichTable:
     answers = [f"{row.icon} {row.word}" for row in rows]
     room = console.width - max(map(cell_len, answers)) - _LEAST_NAME - 2 * _GAP
     table = _empty_table()
-    table.add_column("finding", overflow="fold", min_width=_LEAST_NAME)
+    table.add_column("question", overflow="fold", min_width=_LEAST_NAME)
     table.add_column("answer", no_wrap=True)
     table.add_column("number, with its 95 % interval", overflow="fold", no_wrap=max(map(cell_len, numbers)) <= room)
     for row, answer, number in zip(rows, answers, numbers, strict=True):
         shown = printable(answer, console, style=_STYLES.get(row.code, ""))
-        table.add_row(printable(row.name, console), shown, printable(number, console))
+        table.add_row(printable(row.question, console), shown, printable(number, console))
     return table
 
 

@@ -26,6 +26,15 @@ SIGNED = [[0.0, "#6c3483"], [0.25, "#b98bcc"], [0.5, "#f3f3f1"], [0.75, "#78b0e0
 SEQUENTIAL = [[0.0, "#f3f3f1"], [0.5, "#78b0e0"], [1.0, "#0d3f70"]]
 SEQUENTIAL_BASE = [[0.0, "#f3f3f1"], [0.5, "#ee9b62"], [1.0, "#8a3600"]]
 SEQUENTIAL_NEUTRAL = [[0.0, "#f3f3f1"], [0.5, "#9aa7ad"], [1.0, "#2f3d45"]]
+# On a dark page: zero is near the card's colour and the ends are bright. Only the page knows its theme.
+_DARK_ZERO = "#242a32"
+RAMPS = (
+    (DIVERGING, [[0.0, "#ffb98a"], [0.25, "#b8682f"], [0.5, _DARK_ZERO], [0.75, "#3d7db5"], [1.0, "#a9d6ff"]]),
+    (SIGNED, [[0.0, "#e3bdf0"], [0.25, "#8f5ca8"], [0.5, _DARK_ZERO], [0.75, "#3d7db5"], [1.0, "#a9d6ff"]]),
+    (SEQUENTIAL, [[0.0, _DARK_ZERO], [0.5, "#3d7db5"], [1.0, "#b5dcff"]]),
+    (SEQUENTIAL_BASE, [[0.0, _DARK_ZERO], [0.5, "#b8682f"], [1.0, "#ffc9a3"]]),
+    (SEQUENTIAL_NEUTRAL, [[0.0, _DARK_ZERO], [0.5, "#77858d"], [1.0, "#e2e8eb"]]),
+)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 TEXT, GRID = "#7b828c", "rgba(128,134,142,0.25)"
 

@@ -20,7 +20,8 @@ from itlens.study.record import KnownModel, Study
 from itlens.study.request import read_options
 from itlens.study.results import SavedResults
 
-Stage = Literal["run", "compare", "verdict", "notes", "show"]
+Stage = Literal["run", "compare", "verdict", "notes", "show", "places"]
+_DONE = {"run": "be computed", "show": "be shown", "notes": "be shown", "places": "be shown head by head"}
 _SHOWN = 5  # ids of prompts in a sentence
 
 
@@ -28,14 +29,16 @@ _SHOWN = 5  # ids of prompts in a sentence
 class Failure:
     """What kept a finding from an answer: in which stage, and why. trace: the traceback as text, for its author.
 
-    prompts: ids of those that could not be computed, where the finding does without them.
+    left_out: prompts (by id) or other units that could not be computed, where the finding does without them; unit:
+    what these are, in the plural.
     """
 
     finding: str
     stage: Stage
     error: Exception
     trace: str = field(default="", repr=False)
-    prompts: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unit: str = "prompts"
 
     @property
     def expected(self) -> bool:
@@ -45,10 +48,10 @@ class Failure:
     @property
     def sentence(self) -> str:
         """For the reader: which finding, and why."""
-        done = {"run": "be computed", "show": "be shown", "notes": "be shown"}.get(self.stage, "be compared")
+        done = _DONE.get(self.stage, "be compared")
         reason = str(self.error) if self.expected else f"{type(self.error).__name__}: {self.error}"
-        shown = ", ".join(map(repr, self.prompts[:_SHOWN])) + (" ..." if len(self.prompts) > _SHOWN else "")
-        on = f" on {len(self.prompts)} prompts ({shown})" if self.prompts else ""
+        shown = ", ".join(map(repr, self.left_out[:_SHOWN])) + (" ..." if len(self.left_out) > _SHOWN else "")
+        on = f" on {len(self.left_out)} {self.unit} ({shown})" if self.left_out else ""
         return f"The finding {self.finding!r} could not {done}{on}: {reason}"
 
     def raised(self) -> ItlensError:
@@ -232,7 +235,7 @@ def plan_of(
 
 def saved_results(folder: RunFolder, study: Study, finding: Finding, plan: Plan) -> tuple[dict[str, SavedResults], str]:
     """Return the units that all sides have finished, by side, and a sentence where these are not all."""
-    sides = ("pair",) if finding.reads == "pair" else SIDES
+    sides = ("pair",) if finding.reads_both else SIDES
     units = list(finding.units(plan))
     done = {side: set(folder.finished(study, finding.name, side, units)) for side in sides}
     both = [unit for unit in units if all(unit in finished for finished in done.values())]

@@ -25,8 +25,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from itlens.errors import StoreError
-from itlens.files import PARTS, json_bytes, read_bytes, read_json, remove_parts, written
+from itlens.errors import PromptError, StoreError
+from itlens.files import PARTS, json_bytes, read_bytes, read_json, remove_parts, system_reason, written
 from itlens.prompts import Prompt, load_prompts
 from itlens.prompts.jsonl import jsonl_bytes
 from itlens.study.index import NAME, State
@@ -45,6 +45,7 @@ from itlens.study.record import (
 )
 from itlens.study.results import UnitResults, results_in, unit_name
 
+FINDINGS_FILE = "findings.json"
 _OUTGROWN = "Left out, since its results are of fewer prompts: {names}; with --probes {probes} it is computed again."
 
 
@@ -57,7 +58,7 @@ class RunFolder(UnitResults):
         self.prompts_file = self.path / "prompts.jsonl"
         self.responses = self.path / "responses"
         self.tables = self.path / "tables"
-        self.findings_file = self.path / "findings.json"
+        self.findings_file = self.path / FINDINGS_FILE
         self.report = self.path / "report.html"
 
     # ---- the study
@@ -140,16 +141,17 @@ class RunFolder(UnitResults):
 
     def read_prompts(self, study: Mapping[str, Any]) -> list[Prompt]:
         """Return the prompts as the models read them. Raises StoreError where they are not those of the study."""
-        prompts = load_prompts(self.prompts_file)
         known = study["reading"].get("prompts", [])
+        again = "run the same `itlens compare` again, which writes it again."
+        try:
+            prompts = load_prompts(self.prompts_file)
+        except PromptError as error:
+            raise StoreError(f"{self.prompts_file} is not what the study wrote ({error}); {again}") from error
         found = [[prompt.id, prompt_digest(prompt)] for prompt in prompts]
         if found != known:
             changed = [prompt for prompt in found if prompt not in known] or found[len(known) :] or known[len(found) :]
             which = f" (prompt {changed[0][0]!r} is another)" if changed else ""
-            raise StoreError(
-                f"{self.prompts_file} is not what the study wrote{which}; run the same `itlens compare` again, which "
-                "writes it again."
-            )
+            raise StoreError(f"{self.prompts_file} is not what the study wrote{which}; {again}")
         return prompts
 
     def _write_study(self, study: Study) -> None:
@@ -165,7 +167,7 @@ class RunFolder(UnitResults):
             own = {entry.name for entry in self.path.glob(PARTS)} | {NAME, LOCK, HOLDER}
             inside = {entry.name for entry in self.path.iterdir()} - own
         except OSError as error:
-            raise StoreError(f"Cannot look into {self.path} ({error.strerror}); choose another folder.") from error
+            raise StoreError(f"Cannot look into {self.path}: {system_reason(error)}.") from error
         if inside and self.study_file.name not in {name.removesuffix(".damaged") for name in inside}:
             shown = ", ".join(sorted(inside)[:3])
             raise StoreError(f"{self.path} holds {shown} and no study; give an empty or new folder for the results.")
@@ -215,10 +217,7 @@ class RunFolder(UnitResults):
                 for path in (self.study_file, self.prompts_file, self.index.file):
                     path.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"Cannot delete {error.filename or self.path} ({error.strerror}); change its rights, or give another "
-                "folder."
-            ) from error
+            raise StoreError(f"Cannot delete {error.filename or self.path}: {system_reason(error)}.") from error
 
 
 def take_side(
@@ -272,4 +271,4 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise StoreError(f"Cannot look at {path} ({error.strerror}); choose another folder.") from error
+        raise StoreError(f"Cannot look at {path}: {system_reason(error)}.") from error

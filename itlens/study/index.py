@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from itlens.errors import StoreError
-from itlens.files import PARTS, read_bytes, write_bytes, written
+from itlens.files import PARTS, read_bytes, system_reason, write_bytes, written
 
 NAME = "index.jsonl"
 
@@ -141,5 +141,5 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreError(f"Cannot look at {path} ({error.strerror}); choose another folder.") from error
+        raise StoreError(f"Cannot look at {path}: {system_reason(error)}.") from error
     return found.st_ino, found.st_mtime_ns, found.st_size

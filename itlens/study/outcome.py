@@ -21,8 +21,9 @@ from itlens.errors import ItlensError, ResultError
 from itlens.files import write_json, write_text
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Headline, Verdict
-from itlens.findings.options import options_of
-from itlens.report.blocks import Block, Card, Column, Figure, Panel, Table, Text
+from itlens.report.blocks import BLOCKS, Block, Panel, Text, leaves
+from itlens.report.explorer import Chapter, Explorer
+from itlens.report.explorer_places import checked_places
 from itlens.report.numbers import headline as format_headline
 from itlens.report.page_data import Page, Row, Section, answer_paragraph
 from itlens.report.render import comparison_in_notebook, render_page
@@ -30,9 +31,9 @@ from itlens.results.store import save
 from itlens.study.comparison import Comparison, Failure, is_asked, open_comparison
 from itlens.study.folder import RunFolder
 from itlens.study.lock import locked
+from itlens.study.prompt_pages import prompts_chapter
 
 VERSION = 1  # of findings.json
-_BLOCKS = (Card, Text, Figure, Table, Panel)
 
 
 @dataclass(frozen=True)
@@ -162,13 +163,15 @@ def page_of(comparison: Comparison, *, blocks: bool = True) -> Page:
     models = study["models"]
     failed = list(comparison.failures)
     sections = [_section(comparison, known[name], blocks, failed) for name in comparison.verdicts]
+    tools = _tools(comparison, failed) if blocks else []
     rows = [row_of(known[name], verdict) for name, verdict in comparison.verdicts.items()]
-    rows += [_missing(known[name], comparison, failed) for name in _missing_names(comparison)]
+    missing = [_missing(known[name], comparison, failed) for name in _missing_names(comparison)]
+    rows += missing
+    sections += [Section(row.name, row.question, row.sentence, label=known[row.name].label) for row in missing]
+    chapter = prompts_chapter(comparison, failed) if blocks else None
     extra = [each.sentence for each in failed if each not in comparison.failures]
     return Page(
-        title=known[next(iter(comparison.verdicts))].question
-        if len(rows) == 1
-        else "What did instruction tuning change?",
+        title=rows[0].question if len(rows) == 1 else "What did instruction tuning change?",
         answer=answer_paragraph(rows),
         rows=rows,
         sections=sections,
@@ -179,6 +182,8 @@ def page_of(comparison: Comparison, *, blocks: bool = True) -> Page:
         created=study["created"],
         base=models["base"]["label"],
         tuned=models["tuned"]["label"],
+        tools=tools,
+        prompts=chapter,
     )
 
 
@@ -196,6 +201,7 @@ def _section(comparison: Comparison, finding: Finding, blocks: bool, failed: lis
     return Section(
         name=name,
         question=finding.question,
+        label=finding.label,
         verdict_sentence=verdict.sentence,
         caveat=verdict.caveat,
         blocks=shown,
@@ -205,13 +211,29 @@ def _section(comparison: Comparison, finding: Finding, blocks: bool, failed: lis
     )
 
 
+def _tools(comparison: Comparison, failed: list[Failure]) -> list[Panel]:
+    """What the page has in its bar: the panels of heads and layers with their search, where a finding knows any."""
+    chapters = []
+    for name in comparison.verdicts:
+        finding = findings()[name]
+        try:
+            places = checked_places(finding.places(comparison.tables[name]))
+        except Exception as error:  # as in `_section`
+            failed.append(Failure(name, "places", error))
+            continue
+        chapters.append(Chapter(name, finding.label or name.replace("_", " ").capitalize(), places))
+    models = comparison.study["models"]
+    known = [chapter for chapter in chapters if chapter.places]
+    return [Explorer("Heads and layers", known, models["base"]["label"], models["tuned"]["label"])] if known else []
+
+
 def _checked_blocks(shown: Any) -> list[Block]:
     """Return what `show` returned, as a list. Raises ItlensError for anything that the page cannot draw."""
     if not isinstance(shown, Sequence) or isinstance(shown, str):
         raise ItlensError(f"show returned a {type(shown).__name__}; expected a list of blocks.")
-    for block in shown:
-        if not isinstance(block, _BLOCKS):
-            known = ", ".join(kind.__name__ for kind in _BLOCKS)
+    for block in leaves(shown):
+        if not isinstance(block, BLOCKS):
+            known = ", ".join(kind.__name__ for kind in BLOCKS)
             raise ItlensError(f"show returned a {type(block).__name__} as a block; expected one of {known}.")
     return list(shown)
 
@@ -266,20 +288,3 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
     if comparison.prompts:
         facts |= {"prompts": study["prompts"]}
     return facts
-
-
-def finding_list() -> Table:
-    """Return the table that `itlens findings` prints: name, question, what it reads, its options."""
-    reads = {"prompts": "prompts, one model at a time", "weights": "weights", "pair": "prompts, both models"}
-    rows = [
-        {
-            "name": finding.name,
-            "question": finding.question,
-            "reads": reads[finding.reads],
-            "options": ", ".join(each.name for each in options_of(finding.Options)) or "none",
-        }
-        for finding in findings().values()
-    ]
-    columns = [Column("name", "finding"), Column("question", "question"), Column("reads", "reads")]
-    columns.append(Column("options", "options", help="`itlens compare --help` explains each"))
-    return Table(pd.DataFrame(rows), columns)

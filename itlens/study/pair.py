@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from itlens.errors import ProbeError, PromptError
+from itlens.files import visible
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Plan
 from itlens.models import load_pair
@@ -98,7 +99,7 @@ def compare(
     folder, sources = RunFolder(out), {"base": base_from, "tuned": tuned_from}
     held = folder.held_study()
     read, said = None, list[str]()
-    if any(finding.reads != "weights" for finding in chosen):
+    if any(finding.reads_prompts for finding in chosen):
         earlier = [held, *(RunFolder(source).held_study() for source in sources.values() if source is not None)]
         read = study_prompts(
             *(prompts, limit, format, models, max_new_tokens, prepend_bos, responses),
@@ -126,6 +127,8 @@ def compare(
             if source is not None:
                 take_side(side, source, folder, study, units)
         with reporter(progress) as tell:
+            for sentence in said:
+                tell.say(visible(sentence))
             failed = Run(pair, folder, study, chosen, plans, read, tell).all_units()
         if failed and not folder.with_results(list(study["findings"])):
             raise failed[0].raised() from failed[0].error

@@ -162,7 +162,7 @@ def _is_moment(text: Any) -> bool:
 def reads_prompts(study: Study, names: Collection[str] | None = None) -> bool:
     """Whether a finding of the study (or one of these) reads prompts; a finding that is not installed may."""
     known = findings()
-    return any(name not in known or known[name].reads != "weights" for name in names or study["findings"])
+    return any(name not in known or known[name].reads_prompts for name in names or study["findings"])
 
 
 def without(study: Study, names: Collection[str]) -> Study:
@@ -208,7 +208,7 @@ def outgrown(held: Study, asked: Study) -> list[str]:
     return [
         name
         for name in held["findings"]
-        if grown and name not in asked["findings"] and name in known and known[name].reads != "weights"
+        if grown and name not in asked["findings"] and name in known and known[name].reads_prompts
         if not known[name].by_prompt
     ]
 
@@ -232,7 +232,7 @@ def result_digest(study: Study, name: str, side: str, unit: str) -> str:
     """
     known = findings()
     identity = dict(study["identity"])
-    reads = name in known and known[name].reads != "weights"
+    reads = name in known and known[name].reads_prompts
     reading = dict(study["reading"].get("identity", {})) if reads else {}
     if side in SIDES and reading.get("responses", "own") in ("own", side):
         reading.pop("responses", None)

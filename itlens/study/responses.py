@@ -8,7 +8,7 @@ is always read on that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from itlens.errors import PromptError
@@ -56,10 +56,16 @@ class StudyResponses:
             )
         return self._generate(model, writer, number) if known is None else known
 
-    def write_all(self, model: Any, side: str) -> None:
-        """Generate every response of this model that is missing: the other model will be read on them."""
-        for number in range(len(self._read.prompts)):
+    def write_all(self, model: Any, side: str, tell: Callable[[int, int], None]) -> None:
+        """Generate every response of this model that is missing: the other model will be read on them.
+
+        tell: called with (done, all) after each.
+        """
+        numbers = range(len(self._read.prompts))
+        missing = [n for n in numbers if self._read.prompts[n].response is None and self._stored(side, n) is None]
+        for done, number in enumerate(missing, start=1):
             self.response(model, side, number)
+            tell(done, len(missing))
 
     def forced(self, model: Any, numbers: Sequence[int] | None = None) -> list[Forced]:
         """Return the prompts with these numbers (from 0; None: all) as both models read them, on the same tokens.

@@ -24,7 +24,7 @@ from itlens.study.folder import RunFolder
 from itlens.study.numbers import PromptNumbers, numbers_of
 from itlens.study.request import LOAD, chosen_findings
 from itlens.study.results import SavedResults
-from itlens.study.several import SeveralFolder
+from itlens.study.several import SeveralFolder, notices
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def compare_series(
         except PairError as error:
             raise PairError(f"{names[0]} and {label}: {error}") from error
         pair.check_files()
-    given = listed_prompts(prompts, limit) if any(finding.reads != "weights" for finding in chosen) else []
+    given = listed_prompts(prompts, limit) if any(finding.reads_prompts for finding in chosen) else []
     folder = SeveralFolder(out, "series")
     inside = [f"{place}-{_readable(label)}" for place, label in enumerate(names[1:], start=2)]
     first = None
@@ -168,7 +168,7 @@ def open_series(path: str | Path) -> SeriesComparison:
             rows.append({"against": "neighbour", "reference": labels[place - 1], "model": labels[place], **apart})
     distances = pd.DataFrame(rows).dropna(axis="columns", how="all")
     first, neighbours = _along(numbers, seed)
-    said = [*numbers.notes, *(f"{', '.join(models)}: {note}" for note, models in notes.items())]
+    said = [*notices(asked), *numbers.notes, *(f"{', '.join(models)}: {note}" for note, models in notes.items())]
     return SeriesComparison(folder.path, labels, folders, first, neighbours, distances, said)
 
 

@@ -1,8 +1,9 @@
 """The folder above several comparisons: what kind it is, and its page and tables.
 
 template.json or series.json   what was asked, so that everything can be read again
+index.jsonl                    its digest (`index`)
 <name>/                        the run folder of each comparison
-tables/  report.html           what they say together
+tables/  findings.json  report.html     what they say together
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from typing import Any
 import pandas as pd
 
 from itlens.errors import StoreError
-from itlens.files import PARTS, read_json, write_json, write_text
+from itlens.files import PARTS, json_bytes, read_json, write_text
 from itlens.results.store import save
+from itlens.study.folder import FINDINGS_FILE
+from itlens.study.index import NAME, Index, State, set_aside
 from itlens.study.lock import HOLDER, LOCK, locked
 
 KINDS = ("template", "series")
-_OWN = {"tables", "report.html", "findings.json"}
+_OWN = {"tables", "report.html", "findings.json", NAME, LOCK, HOLDER}
+_NOTICES = "notices"
+_DAMAGED = "{name} was damaged: its content is not what was written. It is kept as {aside}, and was written again."
 
 
 class SeveralFolder:
@@ -30,6 +35,8 @@ class SeveralFolder:
     def __init__(self, path: str | Path, kind: str) -> None:
         self.path, self.kind = Path(path), kind
         self.file, self.page = self.path / f"{kind}.json", self.path / "report.html"
+        self.index = Index(self.path)
+        self.findings_file = self.path / FINDINGS_FILE
 
     @contextmanager
     def opened(self, asked: Mapping[str, Any], inside: list[str], *, grows: str = "") -> Iterator[None]:
@@ -44,20 +51,41 @@ class SeveralFolder:
         with locked(self.path):
             for part in self.path.glob(PARTS):
                 part.unlink(missing_ok=True)
+            told = self._put_damaged_aside()
             begun = any(entry.is_dir() and entry.name not in _OWN for entry in self.path.glob("*"))
-            if begun and self.file.exists() and (other := _others(self.read(), asked, grows)):
-                raise StoreError(
-                    f"{self.path} holds another study (other {', '.join(other)}); give another folder, or delete this "
-                    "one."
-                )
-            write_json(self.file, dict(asked))
+            if begun and self.file.exists():
+                held = self.read()
+                told = [*notices(held), *told]
+                if other := _others(held, asked, grows):
+                    raise StoreError(
+                        f"{self.path} holds another study (other {', '.join(other)}); give another folder, or delete "
+                        "this one."
+                    )
+            content = {**asked, **({_NOTICES: told} if told else {})}
+            self.index.write(self.file, json_bytes(self.file, content))
             yield
+
+    def _put_damaged_aside(self) -> list[str]:
+        """Rename the file of what was asked where it is not as it was written; a sentence where it was."""
+        if not self.file.exists() or self._is_whole():
+            return []
+        aside = set_aside(self.file)
+        return [_DAMAGED.format(name=self.file.name, aside=aside.name)]
+
+    def _is_whole(self) -> bool:
+        """Whether the file is as it was written; one that the index does not know is judged by being readable."""
+        if self.index.state(self.file) is not State.UNKNOWN:
+            return self.index.state(self.file) is State.GOOD
+        try:
+            return isinstance(read_json(self.file), dict)
+        except StoreError:
+            return False
 
     def _refuse_foreign(self, inside: list[str]) -> None:
         names = {entry.name for entry in self.path.iterdir() if not entry.match(PARTS)} if self.path.exists() else set()
-        names -= {LOCK, HOLDER}
-        foreign = names - _OWN - {self.file.name, *inside}
-        if foreign or (names and not self.file.exists()):
+        theirs = {name for name in names if name.partition(".damaged")[0] == self.file.name}
+        foreign = names - _OWN - theirs - {*inside}
+        if foreign or (names - {NAME, LOCK, HOLDER} and not theirs):
             shown = ", ".join(sorted(foreign or names)[:3])
             raise StoreError(f"{self.path} holds {shown}; give an empty or new folder for the results.")
 
@@ -69,11 +97,15 @@ class SeveralFolder:
         return self.path / name
 
     def read(self) -> dict[str, Any]:
-        """What was asked. Raises StoreError where there is nothing of this kind."""
-        found = read_json(self.file) if self.file.exists() else None
-        if not isinstance(found, dict):
+        """Return what was asked. Raises StoreError where there is nothing of this kind, or where it is damaged."""
+        if not self.file.exists():
             raise StoreError(f"{self.path} holds no {self.kind} study; give the folder that `itlens compare` wrote.")
-        return found
+        if not self._is_whole():
+            raise StoreError(
+                f"{self.file} is damaged: its content is not what was written; run the same `itlens compare` again, "
+                "which keeps what is finished."
+            )
+        return dict(read_json(self.file))
 
     def write(self, tables: Mapping[str, pd.DataFrame], page: str) -> None:
         """The tables, each as Parquet and CSV, and the page."""
@@ -81,6 +113,12 @@ class SeveralFolder:
             for ending in ("parquet", "csv"):
                 save(table, self.path / "tables" / f"{name}.{ending}")
         write_text(self.page, page)
+
+
+def notices(asked: Mapping[str, Any]) -> list[str]:
+    """Return what happened to a folder's own files, a sentence each."""
+    said = asked.get(_NOTICES)
+    return [text for text in said if isinstance(text, str)] if isinstance(said, list) else []
 
 
 def kind_of(path: str | Path) -> str | None:

@@ -9,13 +9,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from itlens.files import read_json, write_json
 from itlens.findings.base import SIDES
 from itlens.report.blocks import Block, Column, Figure, Table, Text, guessed_columns
 from itlens.report.page_data import Page, Section
 from itlens.report.render import render_page
 from itlens.study.comparison import Comparison
+from itlens.study.folder import RunFolder
 from itlens.study.lock import locked
-from itlens.study.outcome import rewrite_outcome
+from itlens.study.outcome import VERSION, rewrite_outcome
 from itlens.study.series import SeriesComparison, open_series
 from itlens.study.several import SeveralFolder
 from itlens.study.templates import STATES, TemplateComparison, open_templates
@@ -90,8 +92,31 @@ _TREND = (
 
 
 def write_several(folder: SeveralFolder, comparison: TemplateComparison | SeriesComparison) -> None:
-    """Write the tables and the page over several comparisons."""
+    """Write the tables, findings.json and the page over several comparisons."""
     folder.write(comparison.tables, render_page(comparison.page))
+    write_json(folder.findings_file, several_json(comparison))
+
+
+def several_json(comparison: TemplateComparison | SeriesComparison) -> dict[str, Any]:
+    """Return findings.json over several comparisons.
+
+    {"version": 1, "kind": "template" or "series", "answers": [...], "notes": [...], "tables": {table: [paths]},
+    "comparisons": {folder: that comparison's findings.json}}
+    """
+    is_template = isinstance(comparison, TemplateComparison)
+    folders = (
+        [comparison.out / state for state in STATES]
+        if isinstance(comparison, TemplateComparison)
+        else list(comparison.folders)
+    )
+    return {
+        "version": VERSION,
+        "kind": "template" if is_template else "series",
+        "answers": list(comparison.answers),
+        "notes": list(comparison.notes),
+        "tables": {name: [f"tables/{name}.parquet", f"tables/{name}.csv"] for name in comparison.tables},
+        "comparisons": {path.name: read_json(RunFolder(path).findings_file) for path in folders},
+    }
 
 
 def write_again(path: str | Path, kind: str) -> TemplateComparison | SeriesComparison:
@@ -179,7 +204,7 @@ def _section(
 
 
 def _plain_section(name: str, heading: str, blocks: Sequence[Block]) -> Section:
-    return Section(name=name, question=heading, blocks=list(blocks))
+    return Section(name=name, question=heading, label=heading, blocks=list(blocks))
 
 
 def _page(

@@ -31,7 +31,7 @@ from itlens.study.folder import RunFolder
 from itlens.study.numbers import numbers_of
 from itlens.study.record import rendering_of
 from itlens.study.request import LOAD, chosen_findings
-from itlens.study.several import SeveralFolder
+from itlens.study.several import SeveralFolder, notices
 
 STATES = ("off", "on")  # of the template, and the names of the two run folders
 Cell = tuple[str, str]
@@ -39,12 +39,14 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True)
 class TemplateComparison:
-    """out: the folder. off, on: the comparisons without and with the template. effects: the 2 x 2 of both."""
+    """out: the folder. off, on: the comparisons without and with the template. effects: the 2 x 2 of both. notices:
+    what happened to the folder's own files."""
 
     out: Path
     off: Comparison
     on: Comparison
     effects: TemplateEffects
+    notices: tuple[str, ...] = ()
 
     @property
     def report_path(self) -> Path:
@@ -76,7 +78,7 @@ class TemplateComparison:
     @cached_property
     def notes(self) -> list[str]:
         """Caveats of both comparisons."""
-        return list(dict.fromkeys([*self.off.notes, *self.on.notes]))
+        return list(dict.fromkeys([*self.notices, *self.off.notes, *self.on.notes]))
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -118,7 +120,7 @@ def compare_templates(
     if "format" in options:
         raise ProbeError("Both formats are compared, without and with the chat template; leave format out.")
     chosen = chosen_findings(probes)
-    reading = [finding.name for finding in chosen if finding.reads != "weights"]
+    reading = [finding.name for finding in chosen if finding.reads_prompts]
     if not reading:
         raise ProbeError(
             "Template x weights compares numbers per prompt; add a finding that reads prompts to the probes."
@@ -150,9 +152,10 @@ def compare_templates(
 def open_templates(path: str | Path) -> TemplateComparison:
     """Read the folder of a comparison without and with the template. Raises StoreError where it is none."""
     folder = SeveralFolder(path, "template")
-    frames = folder.read().get("frames")
+    asked = folder.read()
     off, on = (open_comparison(folder.run_folder(state)) for state in STATES)
-    return TemplateComparison(folder.path, off, on, _effects(off, on, _framed(on, frames, folder.file)))
+    framed = _framed(on, asked.get("frames"), folder.file)
+    return TemplateComparison(folder.path, off, on, _effects(off, on, framed), tuple(notices(asked)))
 
 
 def _framed(on: Comparison, frames: Any, file: Path) -> list[Framed]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -10,17 +11,19 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from itlens.errors import ResultError
-from itlens.report.blocks import Card, Column, Table, Text
+from itlens.report.blocks import Card, Column, Figure, Table, Text
+from itlens.report.drawing import plain_lines
+from itlens.report.page import asset, plotly_bundle, plotly_whole
 from itlens.report.page_data import Page, address
 from itlens.report.render import (
     comparison_in_notebook,
     group_blocks,
     panel_in_notebook,
     panel_page,
-    plain_lines,
     render_block,
     render_page,
 )
@@ -30,7 +33,7 @@ from tests.views.factory import HOSTILE
 TAGS = {
     "html", "head", "meta", "link", "title", "style", "body", "div", "b", "button", "main", "section", "h1", "h2",
     "h3", "p", "span", "table", "thead", "tbody", "tr", "th", "td", "a", "nav", "ul", "li", "details", "summary",
-    "script", "dl", "dt", "dd", "footer", "figure", "i", "code",
+    "script", "dl", "dt", "dd", "footer", "figure", "i", "code", "header", "label", "select", "option", "ol",
 }  # fmt: skip
 
 
@@ -75,15 +78,50 @@ def body(content: Page) -> str:
 
 def test_the_first_screen_is_the_heading_one_paragraph_and_the_table_with_links() -> None:
     html = body(page())
-    hero = html[: html.index("</section>")]
+    hero = html[html.index('id="summary"') : html.index("</section>")]
     parsed = Parsed(hero)
     assert parsed.tags.count("h1") == 1
     assert hero.count('<p class="verdict">') == 1
     assert ("href", "#score") in parsed.attributes
     for words in ("a and b", "Tuning changed one thing.", "▲ higher", "= no significant change", "p = 0.002"):
         assert words in parsed.words
-    order = [hero.index(mark) for mark in ("<h1>", 'class="verdict"', 'class="summary"', "<nav")]
+    order = [hero.index(mark) for mark in ("<h1>", 'class="verdict"', 'class="summary"', "Caveats of the whole study")]
     assert order == sorted(order)
+
+
+def test_an_answer_of_several_lines_is_several_paragraphs() -> None:
+    html = body(page(answer="One.\nTwo."))
+    assert re.findall(r'<p class="verdict">([^<]*)</p>', html)[:2] == ["One.", "Two."]
+    assert "<p>One.</p>" in comparison_in_notebook(page(answer="One.\nTwo."))
+
+
+def test_each_section_is_a_chapter_with_a_line_in_the_menu() -> None:
+    html = body(page())
+    assert re.findall(r'<section class="chapter[^"]*" id="([^"]*)"', html) == [
+        "summary",
+        "score",
+        "heads",
+        "reports",
+        "run",
+    ]
+    menu = html[html.index("<nav") : html.index("</nav>")]
+    assert re.findall(r'<a href="#([^"]*)"', menu) == ["summary", "score", "heads", "reports", "run"]
+    assert Parsed(menu).words == "Summary ▲ Score = Heads The reports What was run"
+    assert re.findall(r'<option value="([^"]*)"', html) == ["summary", "score", "heads", "reports", "run"]
+
+
+def test_a_section_named_like_a_chapter_of_the_page_has_an_anchor_of_its_own() -> None:
+    html = body(page(section("run"), section("summary"), rows=[row("run", "higher")]))
+    anchors = re.findall(r'<section class="chapter[^"]*" id="([^"]*)"', html)
+    assert anchors == ["summary", "run-finding", "summary-finding", "reports", "run"]
+    assert '<a href="#run-finding">Does tuning change run?</a>' in html
+
+
+def test_a_finding_without_a_section_is_in_the_table_without_a_link() -> None:
+    html = body(page(section("score"), rows=[row("score"), row("lost", tested=False)]))
+    table = html[html.index('class="summary"') : html.index("</table>")]
+    assert re.findall(r'href="#([^"]*)"', table) == ["score"]
+    assert "Does tuning change lost?" in table
 
 
 def test_a_section_has_its_parts_in_order() -> None:
@@ -165,14 +203,36 @@ def test_links_that_lead_away_are_refused() -> None:
 
 def test_bundles_are_there_where_they_are_needed() -> None:
     plain = render_page(page(section("x", groups())))
-    assert "plotly.js v" not in plain
-    assert "var CircuitsVis=" not in plain
+    assert bundles_of(plain) == {}
     assert len(plain) < 60_000
-    drawn = render_page(page(section("x", figure(), figure())))
-    assert drawn.count("* plotly.js v") == 1
+    drawn = bundles_of(render_page(page(section("x", figure(), figure()))))
+    assert list(drawn) == ["plotly"]
+    assert "plotly.js (cartesian - minified) v" in drawn["plotly"]
     with_tokens = replace(DummyPanel("t"))
     object.__setattr__(with_tokens, "scripts", ("circuitsvis", "tokens.js"))
-    assert render_page(page(section("x", with_tokens, with_tokens))).count("var CircuitsVis=") == 1
+    of_tokens = bundles_of(render_page(page(section("x", with_tokens, with_tokens))))
+    assert list(of_tokens) == ["circuitsvis"]
+    assert "var CircuitsVis=" in of_tokens["circuitsvis"][:40]
+
+
+def bundles_of(html: str) -> dict[str, str]:
+    """The bundles of a page, by name, unpacked."""
+    blocks = re.findall(r'<script type="application/gzip;base64" data-bundle="([^"]*)">([^<]*)</script>', html)
+    return {name: gzip.decompress(base64.b64decode(packed)).decode() for name, packed in blocks}
+
+
+def test_a_figure_that_the_cartesian_bundle_does_not_draw_takes_the_whole_one() -> None:
+    surface = Figure(go.Figure(go.Surface(z=[[1, 2], [3, 4]])))
+    bundles = bundles_of(render_page(page(section("x", figure(), surface))))
+    assert list(bundles) == ["plotly-whole"]
+    assert "* plotly.js v" in bundles["plotly-whole"]
+
+
+def test_the_vendored_bundle_is_of_the_plotly_that_is_installed_and_has_its_licence() -> None:
+    versions = [re.search(r"v(\d+\.\d+\.\d+)", source[:200]) for source in (plotly_bundle(), plotly_whole())]
+    vendored, installed = (found.group(1) for found in versions if found)
+    assert vendored.split(".")[0] == installed.split(".")[0]
+    assert "MIT License" in asset("plotly-cartesian.LICENSE.txt")
 
 
 def test_the_policy_names_the_digest_of_each_script_and_nothing_else_may_run() -> None:
@@ -181,7 +241,8 @@ def test_the_policy_names_the_digest_of_each_script_and_nothing_else_may_run() -
     policy = dict(re.findall(r'http-equiv="(Content-Security-Policy)" content="([^"]*)"', html))[
         "Content-Security-Policy"
     ]
-    scripts = [script for script in parsed.scripts if not script.startswith("{")]
+    scripts = [*re.findall(r"<script>(.*?)</script>", html, re.DOTALL), *bundles_of(html).values()]
+    assert len(scripts) == 5
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     assert re.findall(r"script-src ([^;]*);", policy) == [" ".join(f"'sha256-{digest}'" for digest in digests)]
     assert policy.startswith("default-src 'none';")
@@ -214,7 +275,7 @@ def test_hostile_text_is_text_everywhere(evil: str) -> None:
     parsed = Parsed(html)
     assert set(parsed.tags) <= TAGS
     assert not {name for name, _ in parsed.attributes if name.startswith("on")}
-    assert parsed.tags.count("script") == 3  # plotly's bundle, the page's own, and the data of the figure
+    assert parsed.tags.count("script") == 6  # plotly's bundle, the page's own four, and the data of the figure
     assert parsed.tags.count("title") == 1
     for signs in "\x00\u202e\u2028":
         assert signs not in html[html.index("<body>") : html.index("</footer>")]

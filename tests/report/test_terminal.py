@@ -39,7 +39,7 @@ def test_a_page_is_printed_in_order(width: int) -> None:
         "One response was empty.",
         "Does tuning change heads?",
         "Two prompts.",
-        "finding",
+        "question",
         "▲ higher",
         "+0.070 [+0.031, +0.110], p = 0.002",
         "Tuning changed one thing.",

@@ -111,9 +111,9 @@ class Counted:
         load_model = pair_module.load_model
 
         @wraps(load_model)
-        def counted_load(name: Any, **options: Any) -> Any:
-            self.loaded.append(Path(name).name)
-            return load_model(name, **options)
+        def counted_load(name_or_path: Any, **options: Any) -> Any:
+            self.loaded.append(Path(name_or_path).name)
+            return load_model(name_or_path, **options)
 
         monkeypatch.setattr(pair_module, "load_model", counted_load)
 

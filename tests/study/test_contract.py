@@ -20,7 +20,7 @@ import itlens
 from itlens.errors import ItlensError, ProbeError, StoreError
 from itlens.findings import findings
 from itlens.findings.options import Option, options_of
-from itlens.report.blocks import Card, Figure, Panel, Table, Text
+from itlens.report.blocks import Card, Figure, Panel, Table, Text, leaves
 from itlens.report.terminal import print_page
 from itlens.results.store import load
 from itlens.study import Comparison, open_comparison, outcome
@@ -148,7 +148,7 @@ def _same_parquet(held: pd.DataFrame, result: pd.DataFrame) -> None:
 
 @every_finding
 def test_every_table_has_columns_of_its_data(name: str, runs: dict[str, Comparison]) -> None:
-    blocks = findings()[name].show(runs[name].tables[name])
+    blocks = list(leaves(findings()[name].show(runs[name].tables[name])))
     assert all(isinstance(block, (Card, Text, Figure, Table, Panel)) for block in blocks)
     for table in (block for block in blocks if isinstance(block, Table)):
         assert table.columns, f"{table.title!r} has no columns"
@@ -203,7 +203,7 @@ def test_findings_json_is_what_is_documented(name: str, runs: dict[str, Comparis
     assert content["version"] == outcome.VERSION == 1
     assert content["itlens"] == itlens.__version__
     assert [content["base"], content["tuned"]] == ["base", "tuned"]
-    assert content["responses"] == ("" if findings()[name].reads == "weights" else "own")
+    assert content["responses"] == ("own" if findings()[name].reads_prompts else "")
     assert content["answer"] == runs[name].page.answer
     assert content["notes"] == runs[name].study_notes
     assert list(content["findings"]) == [name]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from itlens.study import results as results_module
 from itlens.study.folder import RunFolder
 from itlens.study.index import Index, State
 from itlens.study.lock import locked
-from itlens.study.several import SeveralFolder
+from itlens.study.several import SeveralFolder, notices
 from tests.study.studies import Counted, copied, same_tables, small
 
 Folders = tuple[Path, Path]
@@ -243,7 +244,59 @@ def test_a_killed_write_of_the_top_folder_is_no_foreign_file(kind: str, tmp_path
     (folder.path / ".itlens-0022.part").write_bytes(b"{")
     with folder.opened({"labels": ["a", "b"]}, ["2-b"]):
         pass
-    assert sorted(path.name for path in folder.path.iterdir()) == ["2-b", f"{kind}.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["2-b", "index.jsonl", f"{kind}.json"]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "zeroed": lambda content: bytes(len(content)),
+    "cut off": lambda content: content[:-9],
+    "empty": lambda content: b"",
+    "a list": lambda content: b"[]",
+    "another label": lambda content: content.replace(b'"a"', b'"c"'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("kind", ["series", "template"])
+def test_a_damaged_top_file_is_named_and_written_again(
+    kind: str, damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    folder, asked = SeveralFolder(tmp_path / "top", kind), {"labels": ["a", "b"]}
+    with folder.opened(asked, ["2-b"]):
+        (folder.path / "2-b").mkdir()
+    folder.file.write_bytes(damage(folder.file.read_bytes()))
+    with pytest.raises(StoreError, match=rf"{kind}\.json is damaged.*run the same `itlens compare` again"):
+        folder.read()
+    told = [f"{kind}.json was damaged: its content is not what was written. It is kept as {kind}.json.damaged, and was"]
+    for _ in range(2):  # said also when the same command is given once more
+        with SeveralFolder(folder.path, kind).opened(asked, ["2-b"]):
+            assert [text.removesuffix(" written again.") for text in notices(folder.read())] == told
+    with (
+        pytest.raises(StoreError, match="holds another study"),
+        folder.opened({"labels": ["a", "other"]}, ["2-b"]),
+    ):
+        pass
+
+
+def test_a_top_folder_killed_before_its_file_was_written_is_no_foreign_folder(tmp_path: Path) -> None:
+    folder = SeveralFolder(tmp_path / "top", "series")
+    for left in ({"index.jsonl": b'{"pa'}, {"index.jsonl": b"", "series.json.damaged": b"x", "2-b/study.json": b"{}"}):
+        for name, content in left.items():
+            (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder.path / name).write_bytes(content)
+        with folder.opened({"labels": ["a", "b"]}, ["2-b"]):
+            assert folder.read()["labels"] == ["a", "b"]
+        folder.file.unlink()
+
+
+@pytest.mark.parametrize("content", [b"\0\0\0\0", None], ids=["zeroed", "gone"])
+def test_prompts_that_cannot_be_read_are_those_of_a_study(
+    content: bytes | None, finished: Comparison, tmp_path: Path
+) -> None:
+    file = copied(finished, tmp_path / "run") / "prompts.jsonl"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(StoreError, match=r"prompts\.jsonl is not what the study wrote .*run the same `itlens compare`"):
+        open_comparison(file.parent)
 
 
 @pytest.mark.parametrize("name", ["../victim", "/etc", "..", "", "a/b", 5, ".hidden", "link"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import itlens
 from itlens.errors import ItlensError, ProbeError, PromptError, StoreError
@@ -16,6 +17,7 @@ from itlens.prompts import Prompt
 from itlens.prompts.formats import TemplateClock, frame_prompts
 from itlens.study import Comparison, open_comparison
 from itlens.study.folder import RunFolder
+from itlens.study.run import Run
 from tests.study.studies import Counted, copied, same_results, same_tables, six_prompts, small
 from tests.tiny import tiny_folder, tiny_tokenizer
 
@@ -189,9 +191,18 @@ def test_an_instruction_without_a_token_is_named_before_weights_are_loaded(
     assert not (tmp_path / "run").exists()
 
 
+class Stopped(Exception):
+    """Instead of computing."""
+
+
+def stopped(run: Any) -> Any:
+    raise Stopped
+
+
 def test_tokens_that_only_one_model_has_are_told_before_weights_are_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(Run, "all_units", stopped)
     base = tiny_folder(tmp_path / "b", "llama", seed=0)
     tokenizer = tiny_tokenizer(chat_template="{% for m in messages %}<|u|>{{ m['content'] }}{% endfor %}")
     tokenizer.add_tokens([f"<f{n}>" for n in range(300 - len(tokenizer))])
@@ -202,9 +213,29 @@ def test_tokens_that_only_one_model_has_are_told_before_weights_are_loaded(
     with pytest.raises(PromptError, match=r"'<\|u\|>' \(id 300\).*or leave out the probes activation, patching"):
         again((base, tuned), tmp_path / "run", probes=["attribution", "activation", "patching"], **asked)
     assert counted.loaded == []
+    with pytest.raises(Stopped):  # with all findings, those two are left out: said before anything is computed
+        again((base, tuned), tmp_path / "run", probes="all", progress=True, **asked)
+    said = capsys.readouterr().err
+    of_pair = ", ".join(name for name, finding in findings().items() if finding.reads == "pair")
+    assert said.startswith(f"Left out: {of_pair}. Prompt 'p1', as the tuned model reads it, holds the token")
+    assert counted.loaded == []
 
 
-# ---- a prompt that fails
+# ---- a prompt or a layer that fails
+
+
+def test_a_dead_layer_is_a_note_on_that_layer(pair_folders: Folders, tmp_path: Path) -> None:
+    tuned = tiny_folder(tmp_path / "dead", "llama", seed=1)
+    weights = load_file(tuned / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"].zero_()
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    found = itlens.compare(pair_folders[0], tuned, probes="mlp", out=tmp_path / "run", **small())
+    rows = {name: ds.sizes["layer"] for name, ds in found.results["mlp"].items() if "layer" in getattr(ds, "sizes", ())}
+    assert {rows[name] for name in rows if "value" in name} == {1}, "layer 0 is compared"
+    assert {rows[name] for name in rows if "key" in name} == {2}
+    (note,) = (text for text in found.notes if "could not be computed" in text)
+    assert note.startswith("The finding 'mlp' could not be computed on 1 layers ('tuned/value-01'): All vectors of")
+    assert "value vectors" in found.report_path.read_text().lower()
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def _with_options(name: str, **fields: Any) -> type[Louder]:
         (_named("attribution"), "Two findings are called 'attribution'"),
         (_named("all"), "Two findings are called 'all'"),
         (_named("Upper Case"), "small letters, digits"),
-        (_named("odd", reads="minds"), "reads 'minds'; expected one of prompts, weights, pair"),
+        (_named("odd", reads="minds"), "reads 'minds'; expected one of prompts, weights, weight_pair, pair"),
         (
             _with_options("other", top_k=itlens.option(3, help="Mine.")),
             "has an option 'top_k', which 'attention' has with",

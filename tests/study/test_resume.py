@@ -309,7 +309,7 @@ def test_files_and_foreign_folders_are_refused_and_kept(pair_folders: Folders, t
     file.write_text("mine")
     with pytest.raises(StoreError, match="is a file; give a folder"):
         again(pair_folders, file)
-    with pytest.raises(StoreError, match="Not a directory"):
+    with pytest.raises(StoreError, match="a part of its path is a file; choose another folder"):
         again(pair_folders, file / "below")
     full = tmp_path / "full"
     full.mkdir()

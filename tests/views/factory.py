@@ -10,19 +10,9 @@ import pandas as pd
 import xarray as xr
 
 from itlens.prompts import Prompt
+from tests.hostile import HOSTILE as ALL_HOSTILE
 
-HOSTILE = (
-    "</script><script>document.title='pwned'</script>",
-    "<img src=x onerror=\"document.title='pwned'\">",
-    "<img/src=x/onerror=document.title='pwned'>",  # circuitsvis turns white space into entities, so one without any
-    "<!--<script>",
-    "&lt;b&gt;",
-    "a\u2028b",
-    "\x00",
-    "\u202eevil",
-    "$x^2$",
-    "%{x}",
-)
+HOSTILE = ALL_HOSTILE[:10]
 
 
 def ranges(tokens: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -136,3 +126,10 @@ def prompt(tokens: Sequence[str], first: int, stop: int, **fields: Any) -> Promp
     """A Prompt of these tokens whose instruction is tokens first..stop-1."""
     start, end = ranges(tokens)
     return Prompt("".join(tokens), instruction=[(start[first], end[stop - 1])], **fields)
+
+
+def token_panel(scores: xr.Dataset) -> Any:
+    """The tokens of one attribution, as a page's panel."""
+    from itlens import views
+
+    return views.tokens(scores)

@@ -33,14 +33,19 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def open_view(page: Page, path: Path, *, width: int = 1280) -> None:
+    page.open(path, width=width)
+    page.wait("document.querySelector('.itlens-attention[data-drawn]')")
+
+
 def pressed(page: Page, selector: str) -> list[str]:
     buttons = f"[...document.querySelectorAll('{selector}')].filter(b => b.ariaPressed === 'true')"
     return list(page.run(f"{buttons}.map(b => b.textContent)"))
 
 
 def test_it_is_drawn_silent_and_offline(browser: Page, written: Path) -> None:
-    browser.open(written)
-    assert browser.run("document.querySelector('.map').width") > 100
+    open_view(browser, written)
+    assert browser.run("document.querySelector('.map').clientWidth") > 100
     assert pressed(browser, ".head") == ["L4H1"], "the head that differs"
     assert pressed(browser, "[data-side]") == ["difference"]
     assert browser.run("document.querySelectorAll('.rows span').length") == len(WORDS)
@@ -50,11 +55,11 @@ def test_it_is_drawn_silent_and_offline(browser: Page, written: Path) -> None:
 
 
 def test_tokens_are_pinned_by_click_and_key(browser: Page, written: Path) -> None:
-    browser.open(written)
+    open_view(browser, written)
     browser.run("document.querySelectorAll('.t')[2].click()")
     said = browser.run("document.querySelector('.readout').textContent")
     assert said == (
-        "Head 1: “ cat” (token 3) looks most at “<s>” −100 points (base 100 %, tuned 0 %), "
+        "Layer 4, head 1: “ cat” (token 3) looks most at “<s>” −100 points (base 100 %, tuned 0 %), "
         "“ cat” +100 points (base 0 %, tuned 100 %)."
     )
     assert len(pressed(browser, ".t")) == 1
@@ -68,16 +73,56 @@ def test_tokens_are_pinned_by_click_and_key(browser: Page, written: Path) -> Non
 
 
 def test_heads_change_and_arrow_keys_move_in_the_map(browser: Page, written: Path) -> None:
-    browser.open(written)
+    open_view(browser, written)
     browser.run("document.querySelectorAll('.head')[0].click()")
     assert pressed(browser, ".head") == ["L4H0"]
     up = json.dumps({"key": "ArrowUp", "bubbles": True})
     browser.run(f"document.querySelector('.map').dispatchEvent(new KeyboardEvent('keydown', {up}))")
     said = browser.run("document.querySelector('.readout').textContent")
-    assert said.startswith("Head 0: ")
+    assert said.startswith("Layer 4, head 0: ")
     assert said.endswith("looks at “<s>” (token 1): +0 points (base 100 %, tuned 100 %).")
 
 
 def test_a_narrow_page_does_not_run_off(browser: Page, written: Path) -> None:
-    browser.open(written, width=420)
+    open_view(browser, written, width=420)
     assert browser.run("document.documentElement.scrollWidth") <= 420
+
+
+def test_one_token_takes_the_tab_key_and_arrows_move_among_them(browser: Page, written: Path) -> None:
+    open_view(browser, written)
+    assert browser.run("[...document.querySelectorAll('.t')].map(t => t.tabIndex)") == [0, *[-1] * (len(WORDS) - 1)]
+    browser.run("document.querySelector('.t').focus()")
+    for key in ("ArrowRight", "ArrowRight", "Enter"):
+        press = json.dumps({"key": key, "bubbles": True})
+        browser.run(f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {press}))")
+    assert browser.run("document.activeElement.textContent") == " cat"
+    assert pressed(browser, ".t") == [" cat"]
+    escape = json.dumps({"key": "Escape", "bubbles": True})
+    browser.run(f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {escape}))")
+    assert pressed(browser, ".t") == []
+
+
+def test_the_large_map_has_the_colour_of_its_numbers(browser: Page, written: Path) -> None:
+    """Head 1 of the tuned model looks at itself: its diagonal is opaque, in the tuned model's colour."""
+    open_view(browser, written)
+    browser.run("document.querySelector('[data-side=tuned]').click()")
+    pixel = "[...document.querySelector('.map').getContext('2d').getImageData({}, {}, 1, 1).data]"
+    assert browser.run(pixel.format(2, 2)) == [36, 121, 194, 255]
+    assert browser.run(pixel.format(0, 2)) == [0, 0, 0, 0]
+
+
+def test_512_tokens_fit_a_phone(browser: Page, tmp_path: Path) -> None:
+    size = 512
+    values = np.zeros((1, 2, size, size), dtype=np.float32)
+    values[..., 0] = 1
+    coords = {"layer": [0], "head": [0, 1], "token": ("query", [f" w{i}" for i in range(size)])}
+    long = xr.Dataset({"pattern": (("layer", "head", "query", "key"), values)}, coords=coords)
+    path = tmp_path / "long.html"
+    path.write_text(views.attention(long).html, encoding="utf-8")
+    assert path.stat().st_size < 120_000
+    open_view(browser, path, width=420)
+    assert browser.run("document.documentElement.scrollWidth") <= 420
+    assert browser.run("document.querySelector('.map').clientWidth") <= 420
+    browser.run("document.querySelectorAll('.t')[511].click()")
+    said = browser.run("document.querySelector('.readout').textContent")
+    assert said == "Layer 0, head 0: “ w511” (token 512) looks most at “ w0” 100 %."

@@ -10,7 +10,7 @@ from itlens.findings.mlp.view_section import concept_blocks
 from tests.browser import Page
 from tests.findings.mlp.concept_factory import concept_content
 from tests.views import factory
-from tests.views.test_browser import ALL_DRAWN, INTRUDERS, UNFOLD, write_page
+from tests.views.test_browser import INTRUDERS, UNFOLD, write_page
 
 BARS = "[...document.querySelectorAll('.itlens-figure')].find(f => f.data && f.layout.barmode === 'stack')"
 
@@ -24,19 +24,19 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_figures_tables_and_cards_are_drawn(browser: Page, page: Path) -> None:
     browser.open(page)
-    browser.wait(ALL_DRAWN)
+    browser.draw_all()
     drawn = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
     assert browser.run(drawn) == 3
-    # layers, shares, counts, gained, lost, settings; two layers of six cards
+    # layers, shares, counts, gained, lost, settings; two layers, five named of each
     assert browser.run("document.querySelectorAll('table').length") == 6
-    assert browser.run("document.querySelectorAll('.itlens-concepts article').length") == 12
+    assert browser.run("document.querySelectorAll('.itlens-concepts article').length") == 10
     assert browser.requests() == [page.resolve().as_uri()]
     assert browser.complaints() == []
     assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Concepts", 0)
 
 
 def test_a_button_leaves_the_labelled_ones(browser: Page, page: Path) -> None:
-    browser.open(page)
+    browser.open(page, "only")
     browser.wait(f"({BARS})?.querySelector('.main-svg') && document.querySelectorAll('.choices button').length === 2")
     # base, all layers: five of twelve concepts of each layer were labelled, two of them morphology
     morphology = f"({BARS})._fullData[1]"
@@ -53,7 +53,7 @@ def test_a_button_leaves_the_labelled_ones(browser: Page, page: Path) -> None:
 
 def test_the_lines_below_the_bars_are_inside_the_figure(browser: Page, page: Path) -> None:
     browser.open(page, width=1280)
-    browser.wait(ALL_DRAWN)
+    browser.draw_all()
     outside = (
         f"(() => {{ const f = ({BARS}), b = f.getBoundingClientRect(); return [...f.querySelectorAll('.annotation')]"
         ".filter(a => { const r = a.getBoundingClientRect(); return r.right > b.right + 1 || r.left < b.left - 1; })"
@@ -67,7 +67,7 @@ def test_the_lines_below_the_bars_are_inside_the_figure(browser: Page, page: Pat
 def test_the_concept_report_fits_every_screen(browser: Page, page: Path, width: int) -> None:
     for dark in (False, True):
         browser.open(page, width=width, dark=dark)
-        browser.wait(ALL_DRAWN)
+        browser.draw_all()
         browser.run(UNFOLD)
         assert browser.run("document.documentElement.scrollWidth") <= width
         assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Concepts", 0)

@@ -45,6 +45,12 @@ SHIFTED = (
 
 SETTINGS = (Column("setting", "setting"), Column("value", "value"))
 
+PATTERN_PROMPTS = (
+    Column("id", "prompt", link="prompt"),
+    Column("group", "group"),
+    Column("tokens", "tokens", "count", help="of the prompt and its response"),
+)
+
 
 def statistic_rows(ds: xr.Dataset, group: str = "all") -> pd.DataFrame:
     """Return a row per statistic of an activation diff: how many cells differ, and the one with the largest |d_z|."""

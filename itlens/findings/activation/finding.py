@@ -16,6 +16,7 @@ import xarray as xr
 
 from itlens.errors import ProbeError
 from itlens.findings.activation.columns import (
+    PATTERN_PROMPTS,
     SETTINGS,
     SHIFTED,
     STATISTICS,
@@ -27,10 +28,13 @@ from itlens.findings.activation.diff import activation_scores, compare_activatio
 from itlens.findings.activation.diff_shift import shift_summary, shift_tests, shifted_heads
 from itlens.findings.activation.diff_verdict import activations_answer, activations_verdict
 from itlens.findings.activation.view import activations_figure as draw_activations
+from itlens.findings.activation.view_patterns import changed_patterns
+from itlens.findings.activation.view_places import activation_places
 from itlens.findings.activation.view_shift import shift as draw_shift
 from itlens.findings.base import SIDES, Finding, Plan, Reads, Saved, Tables, Verdict
 from itlens.prompts.formats import EMPTY_FORM
-from itlens.report.blocks import Block, Figure, Table, Text
+from itlens.report.blocks import Block, Figure, Panel, Table, Text
+from itlens.report.explorer_places import Place
 
 if TYPE_CHECKING:
     from itlens.findings.detector import Detector
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from itlens.models import ModelPair
 
 SHIFT = "shift"
+PATTERNS = "patterns"
 _HEADS = 15  # rows of the table of heads
 _MAPS = (("attention_mass", "instruction"), ("resid_rms", ""), ("lens_logprob", ""))  # statistic, class of tokens
 _INTRO = (
@@ -49,6 +54,11 @@ _STATISTICS = (
     "for each statistic the place where the models differ most, relative to its spread over prompts (largest |d_z|); "
     "the strongest of many is always strong, so read it with its corrected p"
 )
+_ATTENTION = (
+    "The heads whose attention differs most between the models (mean divergence of their patterns over all prompts), "
+    "on one prompt and its response. A row is the token that looks, a column the token that is looked at."
+)
+_ATTENTION_PROMPTS = "their patterns are with the prompt"
 _SHIFTED = "how far what a head writes changed, on all tokens but the first; click a heading to sort"
 
 
@@ -82,10 +92,12 @@ class PairOnTokens(NamedTuple):
 
 
 class Activation(Finding):
-    """Compare activations on the same tokens: attention, neurons, norms, logit lens, and the shift between models."""
+    """Activations on the same tokens: what attention reads, sparseness of neurons, norms, where the answer appears in
+    the logit lens, and the relative change of every layer and head."""
 
     name: ClassVar[str] = "activation"
     question: ClassVar[str] = "Where do the tuned model's activations differ?"
+    label: ClassVar[str] = "Activations"
     topic: ClassVar[str] = "activations on the same tokens"
     reads: ClassVar[Reads] = "pair"
     order = 40
@@ -93,7 +105,7 @@ class Activation(Finding):
 
     def units(self, plan: Plan) -> Sequence[str]:
         """The tuned model first: it may have to write the responses."""
-        return ("tuned", "base", SHIFT)
+        return ("tuned", "base", SHIFT, PATTERNS)
 
     def describe(self, plan: Plan) -> Mapping[str, object]:
         """Which summaries are computed: results depend on it."""
@@ -109,7 +121,7 @@ class Activation(Finding):
         return PairOnTokens(source, plan.reading.forced(source.tuned, None))
 
     def run(self, source: PairOnTokens | ModelPair, unit: str, plan: Plan) -> xr.Dataset:
-        """Compute the summaries of one model, or the shift between the two."""
+        """Compute the summaries of one model, the shift between the two, or the patterns that the report shows."""
         from itlens.findings.activation.probe import activations as summarise
         from itlens.findings.activation.probe_shift import activation_shift
         from itlens.hooked.pair_inputs import refuse_foreign_tokens
@@ -118,6 +130,8 @@ class Activation(Finding):
         if unit == SHIFT:
             # "base" is which model runs first (the responses are there): it is in memory from its summaries
             return activation_shift(pair, prompts, responses="base", seed=plan.seed, progress=plan.tell)
+        if unit == PATTERNS:
+            return _patterns(pair, prompts, plan)
         model = pair.tuned if unit == "tuned" else pair.base
         refuse_foreign_tokens(prompts, model)
         return summarise(model, prompts, progress=plan.tell)
@@ -136,6 +150,7 @@ class Activation(Finding):
             "_base": base,
             "_tuned": tuned,
             "_shift": shift,
+            "_patterns": units.get(PATTERNS),  # a run folder of an earlier version has none
         }
 
     def verdict(self, tables: Tables) -> Verdict:
@@ -159,6 +174,7 @@ class Activation(Finding):
             *(Figure(figure, wide=True) for figure in _figures(diff, shift)),
             _statistics(diff),
             *_shifted(heads),
+            *_shown_patterns(tables.get("_patterns")),
             Table(activation_settings(diff), SETTINGS, "Activations: settings", folded=True, terminal=False),
         ]
 
@@ -172,6 +188,12 @@ class Activation(Finding):
         """Attention mass, relative change, logit lens, p BH."""
         return _TERMS
 
+    def places(self, tables: Tables) -> Sequence[Place]:
+        """Statistics of both models and the shift, of every head and every layer."""
+        if "activations" not in tables:
+            return []
+        return list(activation_places(tables["activations"], tables["shift"], tables["shift_tests"]))
+
     def per_prompt(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
         """Means over layers and heads, by model and prompt; tokens: the digest of what was read."""
         if "_base" not in tables:
@@ -183,6 +205,13 @@ class Activation(Finding):
             scores.insert(0, "model", side)
             sides.append(scores.assign(tokens=summaries["tokens_digest"].values.astype(str)))
         return pd.concat(sides, ignore_index=True)
+
+    def prompt_panels(self, tables: Tables, prompt_id: str) -> Sequence[Panel]:
+        """Return the attention patterns of one prompt, where they were kept."""
+        patterns = tables.get("_patterns")
+        if patterns is None or prompt_id not in patterns["prompt"].values:
+            return []
+        return [changed_patterns(patterns, prompt_id)]
 
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """residual_change: relative change of the residual stream, mean over layers and prompts, no first tokens."""
@@ -203,6 +232,31 @@ class Activation(Finding):
             return {"activation": None}
         names = ("activations", "_base", "_tuned", "_shift", "shift", "shift_tests", "shifted_heads")
         return {"activation": ActivationResults(*(tables[name] for name in names))}
+
+
+def _patterns(pair: ModelPair, prompts: Sequence[Forced], plan: Plan) -> xr.Dataset:
+    """Return the patterns of the heads that changed most on a few prompts; in a study the shift is on disk by then."""
+    from itlens.findings.activation.probe_patterns import changed_heads, prompts_to_show, shown_patterns
+    from itlens.findings.activation.probe_shift import activation_shift
+
+    shift = plan.saved(Activation.name, SHIFT)
+    if shift is None:
+        shift = activation_shift(pair, prompts, hooks="pattern", responses="base", seed=plan.seed, progress=False)
+    return shown_patterns(pair, prompts_to_show(prompts), changed_heads(shift), progress=plan.tell)
+
+
+def _shown_patterns(patterns: xr.Dataset | None) -> list[Block]:
+    """Return the patterns of the first prompt that is shown, and a list of the others."""
+    if patterns is None:
+        return []
+    ids = [str(name) for name in patterns["prompt"].values]
+    rows = pd.DataFrame({"id": ids, "group": patterns["group"].values, "tokens": patterns["whole"].values})
+    blocks: list[Block] = [Text(_ATTENTION, "Where heads look"), changed_patterns(patterns, ids[0])]
+    if len(ids) > 1:
+        blocks.append(
+            Table(rows, PATTERN_PROMPTS, "Prompts with attention patterns", _ATTENTION_PROMPTS, terminal=False)
+        )
+    return blocks
 
 
 def _figures(diff: xr.Dataset, shift: xr.Dataset) -> list[go.Figure]:

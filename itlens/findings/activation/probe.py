@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
@@ -243,13 +242,7 @@ def _prompt_coordinates(texts: Sequence[Forced]) -> dict[str, object]:
         "targets": ("prompt", np.array([len(prompt.targets) for prompt in texts])),
         "response_source": strings([prompt.source for prompt in texts]),
         "finish": strings([prompt.finish for prompt in texts]),
-        "tokens_digest": strings([tokens_digest(prompt) for prompt in texts]),
+        "tokens_digest": strings([prompt.digest for prompt in texts]),
         "tokens": (("prompt", "token_class"), counts),
         "token_share": (("prompt", "token_class"), np.array([class_shares(prompt) for prompt in texts])),
     }
-
-
-def tokens_digest(prompt: Forced) -> str:
-    """Return 16 hex digits over the ids that are read and predicted: the same for results on the same tokens."""
-    ids = ",".join(map(str, (*prompt.read, -1, *prompt.targets)))
-    return hashlib.sha256(ids.encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from itlens.errors import ProbeError, PromptError
+from itlens.errors import ProbeError
 from itlens.findings.activation.probe_shift_compare import (
     CKA_TOKENS,
     TOKEN_CLASSES,
@@ -39,12 +39,13 @@ from itlens.findings.activation.probe_shift_record import (
     record,
 )
 from itlens.hooked.cache import ActivationCache, activation_cache, kept_positions
-from itlens.hooked.pair_inputs import RESPONSES, Sides, as_pair, forced_pair
+from itlens.hooked.pair_inputs import RESPONSES, Sides, as_pair, forced_pair, refuse_beyond_either
 from itlens.hooked.readout import same_readout
 from itlens.hooked.tokens import Forced, left_out_attrs
 from itlens.models import HookedModel, ModelPair
 from itlens.models.compatibility import PairReport
 from itlens.models.precision import exact_device
+from itlens.models.running import own_precision
 from itlens.progress import Counted, late_bar
 from itlens.results.provenance import provenance
 from itlens.selection import whole_number
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _NATS = ("lens_kl_base_tuned", "lens_kl_tuned_base", "lens_logprob", "pattern_jsd")
 
 
+@own_precision()
 def activation_shift(
     pair: ModelPair | tuple[HookedModel, HookedModel],
     prompts: PromptsLike | Sequence[Forced],
@@ -110,7 +112,7 @@ def activation_shift(
             both, prompts, responses, Sides(first, second), format=format, max_new_tokens=tokens,
             prepend_bos=prepend_bos, progress=progress is True,
         )  # fmt: skip
-        _refuse_unreadable(read, report)
+        refuse_beyond_either(read, report)
         plan = _plan(both, first, read, kinds, report, most, seed, folder)
         layers = int(report.base["layers"])
         tell = Counted(progress if callable(progress) else bar, _work(plan, layers))
@@ -151,24 +153,6 @@ def _order(responses: object) -> tuple[SideName, SideName]:
     if responses not in RESPONSES:
         raise ProbeError(f"responses={responses!r} is unknown; expected one of {', '.join(map(repr, RESPONSES))}.")
     return ("tuned", "base") if responses == "tuned" else ("base", "tuned")
-
-
-def _refuse_unreadable(prompts: Sequence[Forced], report: PairReport) -> None:
-    """Raise PromptError for what one of the two models cannot read, before hours are spent on the other."""
-    vocabulary = min(report.base["vocabulary"], report.tuned["vocabulary"])
-    context = min(report.base["context"], report.tuned["context"])
-    for prompt in prompts:
-        token = prompt.beyond(int(vocabulary))
-        if token is not None:
-            raise PromptError(
-                f"Prompt {prompt.id!r} holds token {token}, but one of the two models has only {vocabulary} tokens; "
-                'use format="raw" or another prompt.'
-            )
-        if len(prompt.read) > context:
-            raise PromptError(
-                f"Prompt {prompt.id!r} is {len(prompt.read)} tokens long with its response; one of the two models "
-                f"reads at most {context}: shorten it."
-            )
 
 
 def _plan(

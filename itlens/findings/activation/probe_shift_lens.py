@@ -6,8 +6,7 @@ For stream s and readout r (base or tuned) p[s, r] = softmax(readout_r(x_s))  (l
    p[base, tuned] with p[tuned, tuned].
 2. Of each p[s, r]: log-probability (nats) and rank (1 = top) of one token per row, and the token on top.
 3. By prompt and layer: means over the positions that are read, of the rank the median; the layers of commitment.
-The vocabulary is walked once, in pieces: with a running maximum m, z = sum_v e^(l_v - m) and, against other logits l',
-k = sum_v e^(l_v - m) (l_v - l'_v), rescaled whenever m grows; KL = k/z - (m + log z) + (m' + log z').
+The vocabulary is walked once, in pieces (`RunningSoftmax`).
 Reading every layer of both models with both readouts costs four products with W_U per layer and position (two where the
 readouts are the same), for two forward passes; so few positions are read by default, see `itlens.hooked.lens`.
 """
@@ -24,9 +23,8 @@ from jaxtyping import Float, Int
 from itlens.findings.activation.probe_shift_compare import Recordings, ShiftTables
 from itlens.findings.activation.probe_shift_record import SIDES, ShiftPlan, SideName
 from itlens.hooked.lens import lens_count, spread
-from itlens.hooked.readout import Readout
+from itlens.hooked.readout import Readout, RunningSoftmax
 from itlens.models.memory import trim
-from itlens.models.precision import exact, exact_device
 
 Cell: TypeAlias = tuple[SideName, SideName]  # stream, readout
 # the readout of each stream
@@ -160,7 +158,7 @@ def crossed_lens(
     normed = {(s, r): readouts[r].normalised(streams[s]) for s, r in cells}
     pairs = {name: (needed["base", r], needed["tuned", t]) for name, (r, t) in READINGS.items()}
     met = {cell: sorted({b if a == cell else a for a, b in pairs.values() if cell in (a, b)}) for cell in cells}
-    running = {cell: _Running(readouts[cell[1]].of_ids(normed[cell], ids), met[cell]) for cell in cells}
+    running = {cell: RunningSoftmax(readouts[cell[1]].of_ids(normed[cell], ids), met[cell]) for cell in cells}
     sides = sorted({readout for _, readout in cells})
     for pieces in zip(*(readouts[side].pieces() for side in sides), strict=True):
         weights = dict(zip(sides, pieces, strict=True))
@@ -170,57 +168,21 @@ def crossed_lens(
     return _statistics(running, pairs, needed)
 
 
-class _Running:
-    """What is carried from piece to piece of one p[s, r]."""
-
-    def __init__(self, own: torch.Tensor, others: Sequence[Cell]) -> None:
-        rows = own.shape[0]
-        self.own = own  # the logit of each row's token
-        self.most = own.new_full((rows,), -torch.inf)
-        self.top = torch.zeros(rows, dtype=torch.long, device=own.device)
-        self.total = torch.zeros(rows, dtype=torch.float64, device=exact_device(own.device))
-        self.against = {other: self.total.clone() for other in others}
-        self.above = torch.zeros_like(self.top)
-
-    def add(self, start: int, cell: Cell, logits: Mapping[Cell, torch.Tensor], ids: torch.Tensor) -> None:
-        mine = logits[cell]
-        most = mine.amax(dim=1)
-        higher = (most > self.most).nonzero()[:, 0]  # few, after the first pieces; looking for places is slow
-        self.top[higher] = mine[higher].argmax(dim=1) + start
-        most = torch.maximum(most, self.most)
-        shrink = exact(self.most - most).exp()
-        weight = (mine - most[:, None]).exp_()
-        self.total = self.total * shrink + weight.sum(1)
-        for other, total in self.against.items():
-            self.against[other] = total * shrink + torch.linalg.vecdot(weight, mine - logits[other])
-        self.most = most
-        higher_than_own = torch.gt(mine, self.own[:, None], out=torch.empty_like(mine))  # truth values add up slowly
-        self.above += higher_than_own.sum(1).long()
-        inside = (ids >= start) & (ids < start + mine.shape[1])
-        at = (ids - start).clamp(0, mine.shape[1] - 1)[:, None]
-        self.above -= (inside & (mine.gather(1, at)[:, 0] > self.own)).long()  # its own logit, rounded otherwise
-
-    @property
-    def log_total(self) -> torch.Tensor:
-        return exact(self.most) + self.total.log()
-
-
 def _statistics(
-    running: Mapping[Cell, _Running], pairs: Mapping[str, tuple[Cell, Cell]], needed: Mapping[Cell, Cell]
+    running: Mapping[Cell, RunningSoftmax[Cell]], pairs: Mapping[str, tuple[Cell, Cell]], needed: Mapping[Cell, Cell]
 ) -> dict[str, torch.Tensor]:
-    def divergence(one: Cell, other: Cell) -> torch.Tensor:
-        mine = running[one]
-        kl = mine.against[other] / mine.total - mine.log_total + running[other].log_total
-        return kl.clamp(min=0.0)  # rounding of equal distributions
-
     def on_cells(values: list[torch.Tensor]) -> torch.Tensor:
         return torch.stack(values).reshape(len(SIDES), len(SIDES), -1)
 
     by_cell = [running[needed[cell]] for cell in CELLS]
     return {
-        "kl_base_tuned": torch.stack([divergence(base, tuned) for base, tuned in pairs.values()]),
-        "kl_tuned_base": torch.stack([divergence(tuned, base) for base, tuned in pairs.values()]),
-        "logprob": on_cells([exact(each.own) - each.log_total for each in by_cell]),
-        "rank": on_cells([each.above + 1 for each in by_cell]),
-        "top": on_cells([each.top for each in by_cell]),
+        "kl_base_tuned": torch.stack(
+            [running[base].divergence(tuned, running[tuned]) for base, tuned in pairs.values()]
+        ),
+        "kl_tuned_base": torch.stack(
+            [running[tuned].divergence(base, running[base]) for base, tuned in pairs.values()]
+        ),
+        "logprob": on_cells([each.logprob for each in by_cell]),
+        "rank": on_cells([each.rank for each in by_cell]),
+        "top": on_cells([each.top[:, 0] for each in by_cell]),
     }

@@ -19,6 +19,7 @@ from itlens.report import text, theme
 from itlens.report.head_grid import (
     LEVEL,
     MOST_ACROSS,
+    cells_of,
     chosen_label,
     floats,
     head_map,
@@ -104,7 +105,7 @@ def _add_map(fig: go.Figure, grid: CellGrid) -> None:
         for i in range(cells.shape[1])
     ]
     z = grid.floats(measure="difference")
-    fig.add_trace(head_map(fig, z, hover, "tuned − base", signed=True), row=1, col=1)
+    fig.add_trace(head_map(fig, z, hover, "tuned − base", signed=True, meta=grid.meta), row=1, col=1)
     stars = star_marks(grid.floats(measure="p_bh") < LEVEL, f"p BH < {LEVEL:g}")
     if stars is not None:
         fig.add_trace(stars, row=1, col=1)
@@ -122,9 +123,9 @@ def _add_models(fig: go.Figure, grid: CellGrid, column: int) -> None:
     for side, color in (("base", theme.BASE), ("tuned", theme.TUNED)):
         means = grid.floats(measure=f"{side}_mean")
         hover = [f"<b>{grid.row_name(row)}</b><br>{side} {number(mean)}" for row, mean in enumerate(means)]
-        for trace in layer_lines(places, means, nothing, nothing, side, color, hover):
+        for trace in layer_lines(places, means, nothing, nothing, side, color, hover, grid.meta):
             fig.add_trace(trace, row=1, col=column)
-    fig.update_xaxes(title={"text": "mean"}, row=1, col=column)
+    fig.update_xaxes(title={"text": _axis(grid.words)}, row=1, col=column)
 
 
 def _add_difference(fig: go.Figure, grid: CellGrid) -> None:
@@ -132,14 +133,14 @@ def _add_difference(fig: go.Figure, grid: CellGrid) -> None:
     middle, low, high, p = (grid.floats(measure=name) for name in ("difference", "ci_low", "ci_high", "p_bh"))
     cells, measures = grid.floats(), grid.values["measure"].values.tolist()
     hover = [_hover(dict(zip(measures, cells[:, row], strict=True)), grid.row_name(row)) for row in range(len(places))]
-    for trace in layer_lines(places, middle, low, high, "difference", theme.NEUTRAL, hover):
+    for trace in layer_lines(places, middle, low, high, "difference", theme.NEUTRAL, hover, grid.meta):
         fig.add_trace(trace, row=1, col=2)
     if (p < LEVEL).any():
         marker = {"symbol": "star", "size": 12, "color": theme.TEXT}
         stars = {"x": middle[p < LEVEL], "y": places[p < LEVEL], "marker": marker, "hoverinfo": "skip"}
         fig.add_scatter(**stars, mode="markers", name=f"p BH < {LEVEL:g}", row=1, col=2)
     fig.add_vline(x=0, line={"color": theme.NEUTRAL, "width": 1.2, "dash": "dot"}, row=1, col=2)
-    fig.update_xaxes(title={"text": "tuned − base"}, row=1, col=2)
+    fig.update_xaxes(title={"text": text.plotly(text.short(f"tuned − base, {grid.words}", 60))}, row=1, col=2)
 
 
 def _hover(at: Mapping[str, float], name: str) -> str:
@@ -188,7 +189,7 @@ def one_model(
     nothing = np.full(len(line), np.nan)
     for trace in layer_lines(np.arange(len(line)), line, nothing, nothing, "mean", theme.TUNED, hover):
         fig.add_trace(trace.update(showlegend=False), row=1, col=column)
-    fig.update_xaxes(title={"text": "mean"}, row=1, col=column)
+    fig.update_xaxes(title={"text": _axis(grid.words)}, row=1, col=column)
     fig.update_yaxes(**ticks(grid.row_labels), range=[len(grid.row_labels) - 0.5, -0.5])
     fig.update_yaxes(title={"text": text.plotly(grid.rows)}, row=1, col=1)
     return fig
@@ -208,7 +209,8 @@ def _add_mean_map(fig: go.Figure, grid: CellGrid) -> None:
         [f"<b>{grid.cell_name(row, column)}</b><br>{number(z[row, column])}" for column in range(z.shape[1])]
         for row in range(z.shape[0])
     ]
-    fig.add_trace(head_map(fig, z, hover, "mean", signed=bool((z < 0).any())), row=1, col=1)
+    signed = bool((z < 0).any())
+    fig.add_trace(head_map(fig, z, hover, "mean", signed=signed, meta=grid.meta), row=1, col=1)
     axis = ticks(columns, MOST_ACROSS) | {"range": [-0.5, len(columns) - 0.5]}
     fig.update_xaxes(**axis, title={"text": text.plotly(grid.columns)}, row=1, col=1)
 
@@ -232,7 +234,7 @@ def model_lines(
         f"{_title(grid.words)}, model by model",
         subtitle=f"means over {whole(ds['prompts'].sel(group=group).item())} prompts; {about}",
         height=layer_height(len(grid.row_labels)),
-        xaxis={"title": {"text": "mean"}},
+        xaxis={"title": {"text": _axis(grid.words)}},
         yaxis={
             "title": {"text": text.plotly(grid.rows)},
             "range": [len(grid.row_labels) - 0.5, -0.5],
@@ -256,6 +258,11 @@ def _line(grid: CellGrid, label: str, color: str) -> list[go.Scatter]:
         for row, (mean, start, end) in enumerate(zip(middle, low, high, strict=True))
     ]
     return layer_lines(np.arange(len(middle)), middle, low, high, name, color, hover)
+
+
+def _axis(words: str) -> str:
+    """What an axis of means shows: the statistic with its unit, which its name has in brackets."""
+    return text.plotly(text.short(f"mean {words}", 60))
 
 
 def _title(words: str) -> str:
@@ -293,6 +300,13 @@ class CellGrid:
         if self.columns:
             return "heads" if (self.rows, self.columns) == ("layer", "head") else "cells"
         return {"layer": "layers", "hook": "hook points", "": "numbers"}.get(self.rows, "cells")
+
+    @property
+    def meta(self) -> dict[str, list[int]] | None:
+        """Which layers (and heads) the cells are of; None where they are of something else."""
+        if self.kind not in ("heads", "layers"):
+            return None
+        return cells_of(self.row_labels, self.column_labels or None)
 
     def row_name(self, row: int) -> str:
         """A row in a hover text (plotly mark-up)."""

@@ -1,47 +1,49 @@
-"""Attention patterns of one layer as a panel: every head small, one head large, tokens that can be pinned.
+"""Attention patterns as a panel: every head small, one head large, tokens that can be pinned.
 
-Numbers go into the page as bytes (255 is all of a token's attention), the lower triangle of each head row by row, in
-base64: 12 heads of 100 tokens are 80 kB. Token texts stand in the page as text and are never part of a script;
-assets/attention.js draws the numbers and reads the texts from there.
+Numbers go into the page as bytes (255 is all of a token's attention), the lower triangle of each head row by row,
+packed (gzip, base64). Token texts are in the page as text and are never part of a script; assets/attention.js draws the
+numbers and reads the texts from there.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.hooked.patterns import attention_patterns
-from itlens.models import HookedModel, ModelPair
 from itlens.prompts import Prompt
-from itlens.report.blocks import Panel
+from itlens.report.blocks import FoldablePanel
 from itlens.results.characters import ShownToken
 from itlens.results.provenance import short_name
 from itlens.selection import Numbers
+
+if TYPE_CHECKING:
+    from itlens.models import HookedModel, ModelPair
 
 _ALL = 255
 
 
 @dataclass(frozen=True, repr=False)
-class AttentionView(Panel):
-    """Attention patterns of one layer. Jupyter and VS Code display it; `.html` is a page of its own for a file.
+class AttentionView(FoldablePanel):
+    """Attention patterns of some heads. Jupyter and VS Code display it; `.html` is a page of its own for a file.
 
-    heads: their numbers. tokens: their texts. sides: what can be chosen ("base", "tuned", "difference"; one model: its
-    name alone). data: the numbers, as JSON. start: the place of the head that is large at first. patterns: the Dataset
-    that is drawn.
+    layers, heads: the numbers of each head. tokens: their texts. sides: what can be chosen ("base", "tuned",
+    "difference"; one model: its name alone). data: the numbers, as JSON. start: the place of the head that is large at
+    first. patterns: the Dataset that is drawn.
     """
 
     template: ClassVar[str] = "attention.html"
     styles: ClassVar[tuple[str, ...]] = ("attention.css",)
     scripts: ClassVar[tuple[str, ...]] = ("attention.js",)
 
-    layer: int
+    layers: tuple[int, ...]
     heads: tuple[int, ...]
     tokens: tuple[str, ...]
     sides: tuple[tuple[str, str], ...]
@@ -49,6 +51,11 @@ class AttentionView(Panel):
     start: int
     note: str
     patterns: xr.Dataset
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """(layer, head) of each."""
+        return list(zip(self.layers, self.heads, strict=True))
 
 
 def attention(
@@ -77,28 +84,73 @@ def attention(
     elif prompt is None:
         raise ResultError("views.attention got no prompt; give a text or an itlens.Prompt.")
     else:
+        from itlens.hooked.patterns import attention_patterns  # loads torch, which drawing a Dataset does not need
+
         ds = attention_patterns(model, prompt, layer, head, response=response, format=format)
     pattern = ds["pattern"].sel(layer=layer)
     values = pattern.transpose(..., "head", "query", "key").values
     is_pair = "model" in pattern.dims
-    base, tuned = names or tuple(short_name(str(ds.attrs.get(f"{side}_model", side))) for side in ("base", "tuned"))
+    base, tuned = names or _names(ds)
     one = short_name(str(ds.attrs.get("model", "") or "model"))
-    sides = (("base", base), ("tuned", tuned), ("difference", "difference")) if is_pair else (("tuned", one),)
-    packed = {side: _packed(each) for side, each in zip(("base", "tuned"), values, strict=False)} if is_pair else {}
-    packed = packed or {"tuned": _packed(values)}
-    start = int(np.abs(values[1] - values[0]).sum(axis=(1, 2)).argmax()) if is_pair else 0
-    title = f"Attention of layer {layer}: " + (f"{base} | {tuned}" if is_pair else one)
+    heads = [int(number) for number in np.atleast_1d(ds["head"].values)]
+    return _view(
+        f"Attention of layer {layer}: " + (f"{base} | {tuned}" if is_pair else one),
+        [(layer, number) for number in heads],
+        ds["token"].values.tolist(),
+        {"base": values[0], "tuned": values[1]} if is_pair else {"tuned": values},
+        {"base": base, "tuned": tuned} if is_pair else {"tuned": one},
+        str(ds.attrs.get("note", "")),
+        ds,
+    )
+
+
+def changed_patterns(patterns: xr.Dataset, prompt_id: str) -> AttentionView:
+    """Show the heads that changed most on one prompt. patterns: pattern(prompt, model, place, query, key) with the
+    coordinates layer, head, token, length, whole. Raises KeyError for another prompt."""
+    ds = patterns.sel(prompt=prompt_id)
+    length, whole = int(ds["length"]), int(ds["whole"])
+    base, tuned = _names(ds)
+    values = ds["pattern"].transpose("model", "place", "query", "key").values[..., :length, :length]
+    return _view(
+        f"Attention of the heads that changed most: {base} | {tuned}",
+        list(zip(ds["layer"].values.tolist(), ds["head"].values.tolist(), strict=True)),
+        ds["token"].values.tolist()[:length],
+        dict(zip(("base", "tuned"), values, strict=True)),
+        {"base": base, "tuned": tuned},
+        f"cut to the first {length} of {whole} tokens" if whole > length else "",
+        ds,
+    )
+
+
+def _view(
+    title: str,
+    places: Sequence[tuple[int, int]],
+    tokens: Sequence[str],
+    values: Mapping[str, np.ndarray],
+    names: Mapping[str, str],
+    note: str,
+    ds: xr.Dataset,
+) -> AttentionView:
+    """Return the panel. values: by side, patterns(head, query, key); names: of the sides."""
+    is_pair = len(values) == 2
+    moved = np.abs(values["tuned"] - values["base"]).sum(axis=(1, 2)) if is_pair else np.zeros(len(places))
+    sides = (*names.items(), ("difference", "difference")) if is_pair else (*names.items(),)
     return AttentionView(
         title=title,
-        layer=layer,
-        heads=tuple(int(number) for number in np.atleast_1d(ds["head"].values)),
-        tokens=_inline(ds["token"].values.tolist()),
+        layers=tuple(layer for layer, _ in places),
+        heads=tuple(head for _, head in places),
+        tokens=_inline(tokens),
         sides=sides,
-        data=json.dumps(packed, separators=(",", ":")),
-        start=start,
-        note=str(ds.attrs.get("note", "")),
+        data=json.dumps({side: _packed(each) for side, each in values.items()}, separators=(",", ":")),
+        start=int(moved.argmax()),
+        note=note,
         patterns=ds,
     )
+
+
+def _names(ds: xr.Dataset) -> tuple[str, str]:
+    base, tuned = (short_name(str(ds.attrs.get(f"{side}_model", side))) for side in ("base", "tuned"))
+    return base, tuned
 
 
 def _of_dataset(ds: xr.Dataset, layer: int, head: Numbers) -> xr.Dataset:
@@ -130,7 +182,7 @@ def _inline(tokens: Sequence[str]) -> tuple[str, ...]:
 
 
 def _packed(values: np.ndarray) -> str:
-    """Return patterns(head, query, key) as base64 of bytes: of each head the lower triangle, row by row."""
+    """Return patterns(head, query, key) as bytes, packed: of each head the lower triangle, row by row."""
     rows, columns = np.tril_indices(values.shape[-1])
     steps = np.rint(np.clip(values[:, rows, columns], 0, 1) * _ALL).astype(np.uint8)
-    return base64.b64encode(steps.tobytes()).decode()
+    return base64.b64encode(gzip.compress(steps.tobytes(), 9, mtime=0)).decode()

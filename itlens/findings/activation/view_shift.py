@@ -10,6 +10,7 @@ from itlens.errors import ResultError
 from itlens.report import text, theme
 from itlens.report.head_grid import (
     MOST_ACROSS,
+    cells_of,
     chosen_label,
     floats,
     head_map,
@@ -29,7 +30,7 @@ _KL = (
     ("base", "base's readout", theme.BASE, "dash"),
     ("tuned", "tuned's readout", theme.TUNED, "dot"),
 )
-_WORDS = {
+WORDS = {
     "result_relative_change": "relative change of what a head writes",
     "z_relative_change": "relative change of a head's z",
     "result_cosine": "cosine of what a head writes",
@@ -37,7 +38,16 @@ _WORDS = {
     "result_norm_ratio": "norm, tuned / base, of what a head writes",
     "z_norm_ratio": "norm, tuned / base, of a head's z",
     "pattern_jsd": "divergence of attention patterns (nats)",
-}
+    **{
+        f"{kind}_{measure}": f"{words} of the {where}"
+        for kind, where in (("resid", "residual stream"), ("mlp", "MLP output"))
+        for measure, words in (
+            ("relative_change", "relative change"), ("cosine", "cosine"), ("norm_ratio", "norm, tuned / base,"),
+        )
+    },
+    "lens_kl_base_tuned": "KL(base || tuned) of the logit lens (nats)",
+    "lens_kl_tuned_base": "KL(tuned || base) of the logit lens (nats)",
+}  # fmt: skip
 
 
 def shift(
@@ -75,7 +85,7 @@ def shift(
         height=layer_height(ds.sizes["layer"]),
     )
     panels(fig, widths, titles, shared=True)
-    _add_map(fig, chosen[statistic], _WORDS.get(statistic, statistic))
+    _add_map(fig, chosen[statistic], WORDS.get(statistic, statistic))
     for name, words, color in lines:
         _add_lines(fig, chosen[name], words, color, 2)
     if lines:
@@ -99,7 +109,8 @@ def _add_map(fig: go.Figure, values: xr.DataArray, words: str) -> None:
         for layer in layers
     ]
     z = floats(values.sel(summary="mean"), "layer", "head")
-    fig.add_trace(head_map(fig, z, hover, words, signed=False).update(_scale(str(values.name), z)), row=1, col=1)
+    drawn = head_map(fig, z, hover, words, signed=False, meta=cells_of(layers, heads))
+    fig.add_trace(drawn.update(_scale(str(values.name), z)), row=1, col=1)
     fig.update_xaxes(**ticks(heads, MOST_ACROSS), title={"text": "head"}, range=[-0.5, len(heads) - 0.5], row=1, col=1)
 
 
@@ -125,7 +136,8 @@ def _add_lines(fig: go.Figure, values: xr.DataArray, words: str, color: str, col
     hover = [_hover(values.sel(layer=layer), f"layer {layer}", words) for layer in values["layer"].values]
     if dash != "solid":  # a second line over the same streams: its band would hide the first
         low, high = np.full(value.shape, np.nan), np.full(value.shape, np.nan)
-    for trace in layer_lines(np.arange(len(value)), value, low, high, words, color, hover):
+    cells = cells_of(values["layer"].values)
+    for trace in layer_lines(np.arange(len(value)), value, low, high, words, color, hover, cells):
         fig.add_trace(trace.update(line={"dash": dash}) if trace.fill is None else trace, row=1, col=column)
 
 

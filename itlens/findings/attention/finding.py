@@ -17,11 +17,13 @@ from itlens.findings.attention.diff_pairs import join_pair_tables, moved_heads, 
 from itlens.findings.attention.diff_verdict import conclude_pairs
 from itlens.findings.attention.view import LEVEL, heads, top_pairs, verbs
 from itlens.findings.attention.view_pairs import pair_panel
+from itlens.findings.attention.view_places import head_places
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import VECTORS, VOCABULARY
 from itlens.report.blocks import Block, Card, Figure, Table, Text
-from itlens.report.numbers import is_number, p_value, percent, percent_range, whole
+from itlens.report.explorer_places import Place
+from itlens.report.numbers import is_number, p_equals, percent, percent_range, whole
 from itlens.results.provenance import short_name
 from itlens.vocabulary import Vocabulary, WordVectors
 
@@ -50,10 +52,12 @@ class AttentionOptions:
 
 
 class AttentionFinding(Finding):
-    """Word pairs of every head of both models, and the instruction verbs in them."""
+    """Word pairs that the query and key weights of every head relate, and whether tuning gave instruction verbs more of
+    them than other verbs, compared with random sets of verbs."""
 
     name = "attention"
     question = "Does tuning make attention heads relate the verbs of instructions?"
+    label = "Word pairs of heads"
     reads = "weights"
     order = 20
     shortcut_names = ("words", "pairs", "verb_shares", "changes", "moved")
@@ -143,6 +147,10 @@ class AttentionFinding(Finding):
         attrs = tables["word_pairs"].attrs
         return pair_terms(attrs.get("top_k", 100), attrs.get("deviations", 1.96), attrs.get("min_dims", 2))
 
+    def places(self, tables: Tables) -> Sequence[Place]:
+        """The word pairs of every head in both models, and the instruction verbs in them."""
+        return list(head_places(tables["word_pairs"], tables["pair_changes"]))
+
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """word_pair_overlap: mean over heads of the overlap of both models' pairs."""
         return {"word_pair_overlap": float(tables["word_pairs"]["overlap"].mean())}
@@ -201,7 +209,7 @@ def _cards(ds: xr.Dataset) -> list[Card]:
     if is_number(row["p_null"]):
         details = [
             f"95 % interval {percent_range(row['ci_low'], row['ci_high'])}",
-            f"permutation {_equals(row['p_null'])}", f"Welch {_equals(row['p_welch'])}",
+            f"permutation p {p_equals(row['p_null'])}", f"Welch p {p_equals(row['p_welch'])}",
             f"{whole(row['changed_heads'])} of {whole(row['heads'])} heads changed",
         ]  # fmt: skip
     else:
@@ -238,8 +246,13 @@ def _heads(tables: Tables) -> list[Block]:
             "and after tuning? Point at a cell for its counts, and for the pairs gained and lost first.",
             "Head by head",
         ),
-        Figure(heads(ds, changes=tables["pair_changes"]), wide=ds.sizes["head"] > _NARROW),
+        Figure(heads(ds, value=_first_map(ds), changes=tables["pair_changes"]), wide=ds.sizes["head"] > _NARROW),
     ]
+
+
+def _first_map(ds: xr.Dataset) -> str:
+    """The quantity that the map opens on: the finding's own, where any head's count of instruction verbs changed."""
+    return "instruction_change" if bool((ds["instruction_change"].fillna(0) != 0).any()) else "gained"
 
 
 def _moved(tables: Tables) -> list[Block]:
@@ -283,11 +296,6 @@ def _settings(tables: Tables) -> Table:
     rows |= {name.replace("_", " "): str(attrs[name]) for name in _SETTINGS if attrs.get(name, "") != ""}
     data = pd.DataFrame({"setting": list(rows), "value": list(rows.values())})
     return Table(data, SETTINGS, "Settings of the word pairs", folded=True, terminal=False)
-
-
-def _equals(p: object) -> str:
-    words = p_value(p)
-    return f"p {words}" if words.startswith("<") else f"p = {words}"
 
 
 def _with_unit(share: object, unit: str, *, sign: bool = False) -> str:

@@ -23,6 +23,7 @@ from itlens.errors import ProbeError
 from itlens.findings.attention.probe_search import ROWS, Relatedness, Search
 from itlens.findings.attention.probe_tables import HeadGrid, energy_table, join_tables, pair_table, table_attrs
 from itlens.models import HookedModel
+from itlens.models.running import own_precision
 from itlens.progress import late_bar
 from itlens.selection import Numbers, finite, whole_number
 from itlens.vocabulary import WordTokens
@@ -31,6 +32,7 @@ from itlens.weights import Weights, weights_of
 from itlens.weights.words import WordRows, known_tokens
 
 
+@own_precision()
 def qk_word_pairs(
     model_or_weights: HookedModel | Weights,
     vocab: VocabularyLike = "builtin",
@@ -64,6 +66,7 @@ def qk_word_pairs(
     return join_layers(list(results))[0]
 
 
+@own_precision()
 def qk_energy(
     model_or_weights: HookedModel | Weights,
     vocab: VocabularyLike = "builtin",

@@ -25,6 +25,7 @@ from itlens.errors import ProbeError
 from itlens.findings.attention.probe_tables import HeadGrid, join_tables, table_attrs, word_categories
 from itlens.models import HookedModel
 from itlens.models.precision import exact, exact_device
+from itlens.models.running import own_precision
 from itlens.progress import late_bar
 from itlens.selection import Numbers, whole_number
 from itlens.vocabulary import Vocabulary, WordVectors
@@ -33,6 +34,7 @@ from itlens.weights import AttentionWeights, Weights, weights_of
 from itlens.weights.words import TopWords, WordRows, known_tokens
 
 
+@own_precision()
 def ov_word_pairs(
     model_or_weights: HookedModel | Weights,
     vocab: VocabularyLike = "builtin",
@@ -74,6 +76,7 @@ def ov_word_pairs(
     return join_tables(tables, attrs)
 
 
+@own_precision()
 def ov_copying(
     model_or_weights: HookedModel | Weights,
     vocab: VocabularyLike = "builtin",

@@ -13,8 +13,8 @@ import xarray as xr
 from itlens.errors import ResultError
 from itlens.report import text, theme
 from itlens.report.blocks import Row
-from itlens.report.head_grid import head_name
-from itlens.report.numbers import is_number, number, p_value, percent, rounded, rounded_range, whole
+from itlens.report.head_grid import cells_of, head_name
+from itlens.report.numbers import is_number, number, p_equals, p_value, percent, rounded, rounded_range, whole
 from itlens.report.theme import require
 
 CHANGES = ("layer", "head", "change", "query", "key", "rank")
@@ -33,22 +33,20 @@ class _Quantity:
     button: str
     words: str
     colors: Sequence[Sequence[object]]
-    span: str  # "share": 0 to 1; "count": 0 to the largest of `like`; "change": as far below zero as above
+    span: str  # "share", "count": 0 to the largest (of `like` too); "change": as far below zero as above
     like: tuple[str, ...] = ()
     ticks: str = ""
 
 
 _QUANTITIES = {
-    "overlap": _Quantity("overlap", "overlap (kept / all pairs)", theme.SEQUENTIAL_NEUTRAL, "share"),
+    "overlap": _Quantity("overlap", "overlap (kept / all)", theme.SEQUENTIAL_NEUTRAL, "share"),
     # one scale for both, so that their colours can be compared
     "gained": _Quantity("gained", "pairs only in tuned", theme.SEQUENTIAL, "count", ("gained", "lost")),
     "lost": _Quantity("lost", "pairs only in base", theme.SEQUENTIAL_BASE, "count", ("gained", "lost")),
     "kept": _Quantity("kept", "pairs in both", theme.SEQUENTIAL_NEUTRAL, "count", ("kept",)),
-    "instruction_change": _Quantity(
-        "instruction verbs", "instruction verbs, tuned − base (count)", theme.DIVERGING, "change"
-    ),
+    "instruction_change": _Quantity("instruction verbs", "verbs, tuned − base (count)", theme.DIVERGING, "change"),
     "instruction_share_change": _Quantity(
-        "their share", "share of instruction verbs, tuned − base", theme.DIVERGING, "change", ticks="+.1%"
+        "their share", "share, tuned − base", theme.DIVERGING, "change", ticks="+.1%"
     ),
 }
 
@@ -58,10 +56,10 @@ def heads(ds: xr.Dataset, *, value: str = "overlap", changes: pd.DataFrame | Non
 
     ds: of itlens.diff.word_pairs. value: what it shows first: "overlap" (of base's and tuned's distinct pairs, 0 to 1),
     "gained", "lost", "kept" (distinct pairs), "instruction_change" (tuned - base count of instruction verbs in repeated
-    pairs), "instruction_share_change" (of their share of those pairs' words). Shares and counts start at zero; changes
-    are coloured alike on both sides of zero. Cells stay empty where a number does not exist (no pairs). Stars mark
-    heads whose instruction verbs changed (Benjamini-Hochberg over all heads below 0.05). changes: of
-    itlens.diff.pair_changes; hovering then names a head's `top` gained and lost pairs.
+    pairs), "instruction_share_change" (of their share of those pairs' words). Colours of shares and counts go from zero
+    to the largest in the map; changes are coloured alike on both sides of zero. Cells stay empty where a number does
+    not exist (no pairs). Stars mark heads whose instruction verbs changed (Benjamini-Hochberg over all heads below
+    0.05). changes: of itlens.diff.pair_changes; hovering then names a head's `top` gained and lost pairs.
     Raises ResultError for another kind of Dataset or table, and for an unknown value.
     """
     require_diff(ds, "views.heads", _NEEDED_HEADS, ("layer", "head"))
@@ -80,6 +78,7 @@ def heads(ds: xr.Dataset, *, value: str = "overlap", changes: pd.DataFrame | Non
     fig.add_heatmap(
         **_drawn(ds, value), x=list(range(len(numbers))), y=list(range(len(layers))), xgap=1, ygap=1,
         customdata=_hover(ds, layers, numbers, changes, top), hovertemplate="%{customdata}<extra></extra>",
+        meta=cells_of(layers, numbers),
     )  # fmt: skip
     _mark_significant(fig, ds)
     _add_buttons(fig, ds, value)
@@ -100,7 +99,8 @@ def require_diff(ds: xr.Dataset, call: str, names: tuple[str, ...], dims: tuple[
 def _drawn(ds: xr.Dataset, value: str) -> dict[str, object]:
     quantity, z = _QUANTITIES[value], _values(ds, value)
     low, high = _limits(ds, quantity, z)
-    bar = {"title": {"text": quantity.words, "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    title = {"text": quantity.words, "side": "right", "font": {"size": 12}}
+    bar = {"title": title, "thickness": 12, "outlinewidth": 0, "tickfont": {"size": 11}}
     return {"z": z, "zmin": low, "zmax": high, "colorscale": quantity.colors,
             "colorbar": {**bar, "tickformat": quantity.ticks}}  # fmt: skip
 
@@ -112,8 +112,6 @@ def _values(ds: xr.Dataset, value: str) -> np.ndarray:
 
 
 def _limits(ds: xr.Dataset, quantity: _Quantity, z: np.ndarray) -> tuple[float, float]:
-    if quantity.span == "share":
-        return 0.0, 1.0
     largest = [np.abs(a[np.isfinite(a)]).max(initial=0.0) for a in (z, *(_floats(ds[name]) for name in quantity.like))]
     limit = float(max(largest)) or 1.0
     return (-limit if quantity.span == "change" else 0.0), limit
@@ -363,6 +361,5 @@ def _add_null(fig: go.Figure, row: Row) -> None:
 
 def _test(row: Row) -> str:
     if is_number(row["p_null"]):
-        p = p_value(row["p_null"])
-        return f"permutation p {p}" if p.startswith("<") else f"permutation p = {p}"
+        return f"permutation p {p_equals(row['p_null'])}"
     return text.plotly(row.get("note") or "no test was possible")

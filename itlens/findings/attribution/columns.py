@@ -46,7 +46,7 @@ REGRESSION = (
     Column("p", "p", "p"),
 )
 PROMPTS = (
-    Column("id", "prompt"),
+    Column("id", "prompt", link="prompt"),
     Column("group", "group"),
     Column("base", "base", "number", help="instruction score"),
     Column("tuned", "tuned", "number", help="instruction score"),

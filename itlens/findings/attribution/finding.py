@@ -19,13 +19,13 @@ from itlens.findings.attribution.diff import AttributionDiff, attributions
 from itlens.findings.attribution.diff_template import prompt_scores
 from itlens.findings.attribution.diff_verdict import Conclusion, Writer, conclusion
 from itlens.findings.attribution.view import groups, profile, scores, sensitivity
-from itlens.findings.attribution.view_tokens import token_pair
+from itlens.findings.attribution.view_tokens import TokenView, token_pair
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, attributed
 from itlens.prompts.formats import EMPTY_FORM
-from itlens.report.blocks import Block, Card, Figure, Role, Row, Table, Text, guessed_columns
-from itlens.report.numbers import interval, is_number, number, p_value, whole
+from itlens.report.blocks import Block, Card, Figure, Panel, Role, Row, Table, Text, guessed_columns
+from itlens.report.numbers import interval, is_number, number, p_equals, whole
 
 if TYPE_CHECKING:
     from itlens.findings.detector import Detector
@@ -40,6 +40,7 @@ _LEGEND = (
     "difference: tuned − base, paired, with bootstrap interval; d_z: effect size; p: paired t-test; Holm p: over the "
     "groups"
 )
+_TOKEN_TITLE = "What the response takes from each prompt token"
 _PAPER = "unpaired, one-sided (tuned > base); it ignores that both models saw the same prompts"
 _TOKENS = (
     "The colour of a prompt token says how much it drives the response (its importance density; each model has its own "
@@ -60,7 +61,8 @@ class AttributionOptions:
 
 
 class Attribution(Finding):
-    """Whether the tuned model leans more on the instruction than the base."""
+    """The importance density of the instruction: input x gradient of every response token on every prompt token,
+    compared prompt by prompt (paired t and Wilcoxon, bootstrap interval, Holm over groups)."""
 
     name = "attribution"
     question = "Does tuning make the model lean on the instruction?"
@@ -108,6 +110,7 @@ class Attribution(Finding):
             "_tuned": tuned,
             "_names": tuple(labels),
             "_responses": _writer(base, tuned),
+            "_prompts": {prompt.id: prompt for prompt in prompts},
             "_examples": _examples(prompts, base, tuned),
         }
 
@@ -186,6 +189,14 @@ class Attribution(Finding):
         numbers = ["instruction_score", "response_tokens"] + ([] if framed is None else ["template_share"])
         return both[["model", "id", "group", *numbers]]
 
+    def prompt_panels(self, tables: Tables, prompt_id: str) -> Sequence[Panel]:
+        """Return the tokens of one prompt under both models."""
+        prompt = tables["_prompts"].get(prompt_id)
+        if prompt is None:
+            return []
+        base, tuned = tables["_base"][prompt_id], tables["_tuned"][prompt_id]
+        return [replace(_token_pair(tables, prompt, base, tuned), title=_TOKEN_TITLE)]
+
     def detectors(self) -> Sequence[type[Detector]]:
         """Return the detector of moved embeddings."""
         from itlens.findings.attribution.detectors import TokenAttribution
@@ -258,8 +269,7 @@ def _cards(tables: Tables) -> list[Block]:
 def _difference(tables: Tables, row: Row) -> str:
     parts = [f"95 % interval {interval(row['ci_low'], row['ci_high'])}", f"n = {whole(row['n'])} prompts"]
     if is_number(row["p_paired"]):
-        p = p_value(row["p_paired"])
-        parts.append(f"paired t-test p {p}" if p.startswith("<") else f"paired t-test p = {p}")
+        parts.append(f"paired t-test p {p_equals(row['p_paired'])}")
         parts.append(f"effect size d_z = {number(row['effect_size'], 2, sign=True)}")
     else:
         parts.append(str(row["note"]))
@@ -271,7 +281,8 @@ def _difference(tables: Tables, row: Row) -> str:
 
 def _results(tables: Tables) -> list[Block]:
     """Return every prompt, every group, and the profile along the response."""
-    figures = [scores(tables["prompts"]), groups(tables["groups"])]
+    texts = {name: prompt.text for name, prompt in tables["_prompts"].items()}
+    figures = [scores(tables["prompts"], texts), groups(tables["groups"])]
     height = max(int(figure.layout.height) for figure in figures)
     blocks: list[Block] = [
         Text(
@@ -328,17 +339,22 @@ def _robustness(tables: Tables) -> list[Block]:
 
 def _tokens(tables: Tables) -> list[Block]:
     """Return a few prompts under both models, side by side."""
-    levels, threshold, p = _settings(tables)
+    _, threshold, _ = _settings(tables)
     if not tables["_examples"]:
         return [Text("No prompt has a response of both models that is not empty.", "Examples")]
     blocks: list[Block] = [Text(_TOKENS.format(threshold=threshold), "Examples")]
     for prompt, base, tuned in tables["_examples"]:
-        view = token_pair(
-            base, tuned, prompt, values="levels", levels=levels, threshold=threshold, p=p, names=tables["_names"]
-        )
+        view = _token_pair(tables, prompt, base, tuned)
         title = " · ".join(filter(None, (prompt.id, prompt.group)))
         blocks.append(replace(view, title=title))
     return blocks
+
+
+def _token_pair(tables: Tables, prompt: Prompt, base: xr.Dataset, tuned: xr.Dataset) -> TokenView:
+    levels, threshold, p = _settings(tables)
+    return token_pair(
+        base, tuned, prompt, values="levels", levels=levels, threshold=threshold, p=p, names=tables["_names"]
+    )
 
 
 def _details(tables: Tables) -> list[Block]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from textwrap import wrap
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,12 +15,13 @@ from itlens.errors import ResultError
 from itlens.report import text, theme
 from itlens.report.blocks import Row, rows_of
 from itlens.report.head_grid import faded, floats
-from itlens.report.numbers import interval, is_number, number, p_value, stars, whole
+from itlens.report.numbers import interval, is_number, number, p_equals, p_value, stars, whole
 from itlens.report.theme import require
 
 Quantity: TypeAlias = Literal["difference", "t_paired", "effect_size", "t_welch"]
 
 _SCORES = ("id", "group", "base", "tuned", "difference")
+_HOVERED = 96  # characters of a prompt in a label
 _GROUPS = ("group", "n", "difference", "ci_low", "ci_high")
 _PAIR = {"base": theme.BASE, "tuned": theme.TUNED}
 _QUANTITIES: dict[Quantity, str] = {
@@ -29,11 +32,13 @@ _QUANTITIES: dict[Quantity, str] = {
 }
 
 
-def scores(prompts: pd.DataFrame) -> go.Figure:
+def scores(prompts: pd.DataFrame, texts: Mapping[str, str] | None = None) -> go.Figure:
     """Draw a point per prompt: the base model's instruction score across, the tuned model's up, and the diagonal.
 
     Points above the diagonal are prompts on which the tuned model leans more on the instruction. `prompts` is
-    `AttributionDiff.prompts`. Axes: instruction score (no unit; the sum of scaled densities over log2(2 + tokens)).
+    `AttributionDiff.prompts`; texts: of the prompts, by id, whose beginnings are shown when a point is pointed at. On a
+    report's page a point leads to its prompt. Axes: instruction score (no unit; the sum of scaled densities over
+    log2(2 + tokens)).
     """
     require(prompts, _SCORES, "views.scores", "AttributionDiff.prompts")
     table = prompts.loc[prompts["base"].notna() & prompts["tuned"].notna(), list(_SCORES)]
@@ -56,23 +61,31 @@ def scores(prompts: pd.DataFrame) -> go.Figure:
         (table[~higher & ~lower], "no difference", theme.NEUTRAL),
     ):
         if len(rows):
-            fig.add_trace(_points(rows, name, color))
+            fig.add_trace(_points(rows, name, color, texts or {}))
     fig.update_xaxes(range=[-0.03 * limit, limit])
     fig.update_yaxes(range=[-0.03 * limit, limit])
     return fig
 
 
-def _points(rows: pd.DataFrame, name: str, color: str) -> go.Scatter:
+def _points(rows: pd.DataFrame, name: str, color: str, texts: Mapping[str, str]) -> go.Scatter:
     labels = [
         f"<b>{text.plotly(text.short(row.id))}</b><br>{text.plotly(text.short(row.group))}"
         f"<br>base {number(row.base)} · tuned {number(row.tuned)} · difference {number(row.difference, sign=True)}"
+        + _beginning(texts.get(str(row.id), ""))
         for row in rows.itertuples()
     ]
     return go.Scatter(
+        ids=rows["id"].astype(str).tolist(), meta={"link": "prompt"},
         x=rows["base"].to_numpy(float), y=rows["tuned"].to_numpy(float), mode="markers", name=name,
         marker={"color": color, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "rgba(255,255,255,.6)"}},
         customdata=labels, hovertemplate="%{customdata}<extra></extra>",
     )  # fmt: skip
+
+
+def _beginning(words: str) -> str:
+    """Return the beginning of a text as lines of a label, each short enough for a small screen."""
+    lines = wrap(text.short(" ".join(words.split()), _HOVERED), _HOVERED // 2)
+    return "".join(f"<br><i>{text.plotly(line)}</i>" for line in lines)
 
 
 def groups(groups: pd.DataFrame) -> go.Figure:
@@ -138,8 +151,7 @@ def _test_words(row: Row) -> str:
     p = row.get("p_paired" if row["group"] == "all" else "p_holm")
     if not is_number(p):  # where all prompts differ alike, only Wilcoxon's test is possible
         return "no test" if is_number(row.get("p_wilcoxon")) else "too few to test"
-    words = p_value(p)
-    return f"p {words}" if words.startswith("<") else f"p = {words}"
+    return f"p {p_equals(p)}"
 
 
 def profile(profile: xr.Dataset) -> go.Figure:

@@ -67,7 +67,7 @@ class FaithfulResults:
 
 
 class Faithfulness(Finding):
-    """Whether attributions name the tokens that responses hang on, in both models."""
+    """Deletion and insertion of the tokens that attributions call important, against random orders, in both models."""
 
     name = "faithfulness"
     question = "Are the attributions faithful to the models?"

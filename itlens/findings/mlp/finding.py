@@ -17,15 +17,17 @@ import xarray as xr
 
 from itlens.annotate.concept_labels import annotate_concepts, first_words, labeller_identity, labeller_of
 from itlens.annotate.labels import TOP, Labeller
-from itlens.errors import AnnotateError, ProbeError
+from itlens.errors import AnnotateError, ItlensError, ProbeError
 from itlens.findings.base import Finding, Plan, Reads, Result, Saved, Tables, Verdict
 from itlens.findings.mlp.diff_results import LabelledConcepts, compared_concepts, concept_results, joined_layers
 from itlens.findings.mlp.diff_verdict import concept_verdict, read_rotation, read_task_share
 from itlens.findings.mlp.vectors import VECTORS, ConceptResults, Vectors, component_count
+from itlens.findings.mlp.view_places import concept_places
 from itlens.findings.mlp.view_section import concept_blocks
 from itlens.findings.options import option
 from itlens.findings.shared import VOCABULARY
 from itlens.report.blocks import Block
+from itlens.report.explorer_places import Place
 from itlens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -74,10 +76,12 @@ class MlpOptions:
 
 
 class MlpFinding(Finding):
-    """Does tuning rotate the concepts of feed-forward layers, and toward user tasks?"""
+    """Principal angles between the first concepts of each feed-forward layer, compared with random subspaces and a
+    noise floor, and the shares of labelled concepts that serve a task or a level of language."""
 
     name: ClassVar[str] = "mlp"
     question: ClassVar[str] = "Does tuning rotate what feed-forward layers write and read toward user tasks?"
+    label: ClassVar[str] = "Feed-forward concepts"
     topic: ClassVar[str] = "concepts of feed-forward layers"
     reads: ClassVar[Reads] = "weights"
     order = 30
@@ -145,6 +149,10 @@ class MlpFinding(Finding):
 
         return probe
 
+    def leaves_out(self, error: ItlensError) -> bool:
+        """Return whether the model does not allow a layer (a dead one); a labeller that fails, fails on all."""
+        return isinstance(error, ProbeError)
+
     def run(self, source: Callable[[Vectors], LayerConcepts], unit: str, plan: Plan) -> Mapping[str, Result]:
         """Return the concepts of one layer's vectors, and the labels of the first of them."""
         vectors, layer = _of_unit(unit)
@@ -188,6 +196,10 @@ class MlpFinding(Finding):
     def terms(self, tables: Tables) -> Mapping[str, str]:
         """Return definitions of the words of the section."""
         return _TERMS
+
+    def places(self, tables: Tables) -> Sequence[Place]:
+        """Return the rotation of every layer, and each of its concepts with words and labels in both models."""
+        return list(concept_places(list(concept_results(tables).values())))
 
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """Return the overlap of each kind of vectors at the quoted size, mean over layers."""

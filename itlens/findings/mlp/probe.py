@@ -21,16 +21,19 @@ from einops import rearrange
 
 from itlens.errors import ProbeError
 from itlens.findings.mlp.probe_components import CentredRows, Components, floor_sizes, noise_floor, principal_components
-from itlens.findings.mlp.probe_words import POLES, NeuronRows, UnitWords, finite_rows, mlp_attrs, mlp_of, neuron_rows
+from itlens.findings.mlp.probe_words import NeuronRows, finite_rows, mlp_attrs, mlp_of, neuron_rows
 from itlens.findings.mlp.vectors import Vectors, checked_vectors, component_count, join_mlp_layers, word_side
 from itlens.models.hooked_model import HookedModel
+from itlens.models.running import own_precision
 from itlens.progress import late_bar
 from itlens.selection import Numbers, chosen, whole_number
 from itlens.vocabulary import Vocabulary
 from itlens.vocabulary.word_vectors import loaded_vocabulary
 from itlens.weights import Weights, weights_of
+from itlens.weights.unit_words import POLES, UnitWords
 
 
+@own_precision()
 def mlp_concepts(
     model_or_weights: HookedModel | Weights,
     vocab: str | Path | Vocabulary = "builtin",

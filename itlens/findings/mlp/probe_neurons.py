@@ -12,16 +12,19 @@ import numpy as np
 import pandas as pd
 
 from itlens.errors import ProbeError
-from itlens.findings.mlp.probe_words import UnitWords, finite_rows, mlp_attrs, mlp_of
+from itlens.findings.mlp.probe_words import finite_rows, mlp_attrs, mlp_of
 from itlens.findings.mlp.vectors import Vectors, checked_vectors, word_side
 from itlens.models.hooked_model import HookedModel
 from itlens.models.precision import exact
+from itlens.models.running import own_precision
 from itlens.selection import Numbers, chosen, whole_number
 from itlens.vocabulary import Vocabulary
 from itlens.vocabulary.word_vectors import loaded_vocabulary
 from itlens.weights import Weights, weights_of
+from itlens.weights.unit_words import UnitWords
 
 
+@own_precision()
 def neuron_words(
     model_or_weights: HookedModel | Weights,
     vocab: str | Path | Vocabulary = "builtin",

@@ -28,22 +28,25 @@ from itlens.findings.mlp.vectors import HEADINGS, ConceptResults, card_layers
 from itlens.findings.mlp.view import angles
 from itlens.findings.mlp.view_cards import concept_cards
 from itlens.findings.mlp.view_tasks import shares
-from itlens.report.blocks import Block, Card, Figure, Table, Text
-from itlens.report.numbers import NOTHING, is_number, number, p_value, percent, percent_range, rounded, whole
+from itlens.report.blocks import Block, Card, Choice, Figure, Table, Text
+from itlens.report.numbers import NOTHING, is_number, number, p_equals, percent, percent_range, rounded, whole
 
 _WIDE = 12  # layers that fit side by side on a telephone
-_CARD_LAYERS, _FIRST, _NAMED, _WORDS = 2, 3, 3, 10
+_CARD_LAYERS, _CARDS, _WORDS = 2, 6, 10
 _STRONGEST = 10
 
 
 def concept_blocks(results: Sequence[ConceptResults]) -> list[Block]:
-    """Return the blocks of all kinds of vectors, in the order of the page."""
-    blocks: list[Block] = [card for kind in results for card in _cards_at_the_top(kind)]
-    for text, heading, of_kind in _HEADINGS:
-        blocks.append(Text(text, heading))
-        for kind in results:
-            blocks += [Text("", HEADINGS[kind.vectors]), *of_kind(kind)]
-    return blocks + [_settings(kind) for kind in results]
+    """Return the blocks of each kind of vectors, in the order of the page, with a switch between the kinds."""
+    return [Choice("vectors", {HEADINGS[kind.vectors]: list(_of_kind(kind)) for kind in results})]
+
+
+def _of_kind(kind: ConceptResults) -> Iterator[Block]:
+    yield from _cards_at_the_top(kind)
+    for text, heading, blocks in _HEADINGS:
+        yield Text(text, heading)
+        yield from blocks(kind)
+    yield _settings(kind)
 
 
 def _cards_at_the_top(kind: ConceptResults) -> list[Card]:
@@ -83,9 +86,8 @@ def _any_task(kind: ConceptResults) -> Card:
     row = any_task(kind.shares)
     details = [f"{percent(row['base'])} % in base, {percent(row['tuned'])} % in tuned"]
     if is_number(row["p"]):
-        p = p_value(row["p"])
         details += [f"95 % interval {percent_range(row['ci_low'], row['ci_high'])}"]
-        details += [f"permutation p {p if p.startswith('<') else f'= {p}'}"]
+        details += [f"permutation p {p_equals(row['p'])}"]
     else:
         details.append(str(row["note"] or "no test was possible"))
     details.append(f"of {whole(row['base_concepts'])} and {whole(row['tuned_concepts'])} concepts")
@@ -133,7 +135,11 @@ def _gained_and_lost(kind: ConceptResults) -> Iterator[Block]:
         yield Text("Nothing to show: no concept was compared.")
         return
     title = f"{kind.vectors.capitalize()} vectors: kept, gained and lost in each layer"
-    yield Table(count_rows(kind.changes), COUNTS, title, _caveat(kind), terminal=False)
+    rows = count_rows(kind.changes)
+    none_kept = not rows["kept"].any()
+    if none_kept:
+        yield Text(_none_kept(rows))
+    yield Table(rows, COUNTS, title, _caveat(kind), folded=none_kept, terminal=False)
     if (kind.changes["status"] == "kept").all():
         yield Text("No concept was gained or lost: all have their like in the other model.")
         return
@@ -141,10 +147,18 @@ def _gained_and_lost(kind: ConceptResults) -> Iterator[Block]:
     yield from _strongest(kind, "lost", kind.base_labels)
 
 
+def _none_kept(rows: pd.DataFrame) -> str:
+    """One line in place of a table in which all rows say the same."""
+    near = rows["match_cosine"]
+    return (
+        f"No concept was kept by its words in any of {whole(len(rows))} layers, so “gained” and “lost” distinguish "
+        f"nothing here; the |cosine| of matched components is {number(near.min(), 2)} to {number(near.max(), 2)} "
+        "(medians of the layers)."
+    )
+
+
 def _caveat(kind: ConceptResults) -> str:
     caveats = []
-    if not (kind.changes["status"] == "kept").any():
-        caveats.append("no concept was kept by its words, so “gained” and “lost” distinguish nothing here")
     if spans_all(kind.changes):
         caveats.append("the components span the whole space of the model, so all of each is inside the other's")
     k = kind.k
@@ -176,7 +190,7 @@ def _in_words(kind: ConceptResults) -> Iterator[Block]:
     every = card_layers(kind.turned, kind.turned.sizes["layer"])
     layers = [layer for layer in every if _is_there(kind, layer)][:_CARD_LAYERS]
     if not layers:
-        yield Text("Nothing to show: no layer was kept for reading.")
+        yield Text("Nothing to show: no concept was kept for reading in both models and named by the labeller.")
     k = kind.k
     for place, layer in enumerate(layers):
         overlap = number(kind.turned["overlap"].sel(layer=layer, k=k).item())
@@ -195,16 +209,22 @@ def _is_there(kind: ConceptResults, layer: int) -> bool:
 
 
 def _components(kind: ConceptResults, layer: int) -> list[int]:
-    """The first components, and the next ones that were labelled; of those that are there with their match."""
+    """The components to show: the first that the labeller could name; without labels, the first of all."""
+    labels = kind.tuned_labels
+    of_layer = labels[labels["layer"] == layer] if len(labels) else labels
+    there = _matched(kind, layer)
+    if not len(of_layer):
+        return there[:_CARDS]
+    known = {int(component) for component in of_layer.loc[of_layer["known"].astype(bool), "component"]}
+    return [component for component in there if component in known][:_CARDS]
+
+
+def _matched(kind: ConceptResults, layer: int) -> list[int]:
+    """Components of the tuned model that are there together with the base component that matches them."""
     match = kind.turned["match"].sel(layer=layer)
     of_base = set(kind.cards["base"]["component"].values.tolist())
     both = set(kind.cards["tuned"]["component"].values.tolist()) & set(match["component"].values.tolist())
-    there = [component for component in sorted(both) if int(match.sel(component=component)) in of_base]
-    first, rest = there[:_FIRST], there[_FIRST:]
-    labels = kind.tuned_labels
-    named = labels[(labels["layer"] == layer) & labels["known"].astype(bool)] if len(labels) else labels
-    known = {int(component) for component in named["component"]} if len(named) else set()
-    return first + [component for component in rest if component in known or not known][:_NAMED]
+    return [component for component in sorted(both) if int(match.sel(component=component)) in of_base]
 
 
 def _of_layer(labels: pd.DataFrame, layer: int) -> pd.DataFrame | None:
@@ -243,8 +263,8 @@ _HEADINGS: tuple[tuple[str, str, Callable[[ConceptResults], Iterator[Block]]], .
     (
         "Layers with the least overlap come first. Each card is a component of the tuned model next to the base "
         "component that matches it best, with the share of variance that each explains; bars are |cosine| of component "
-        "and word. Shown are the first three, which explain most, and the next three that the labeller could name: a "
-        "choice to read, not a sample. Any list of words suggests a topic: look at the scores.",
+        "and word. Shown are the first six that the labeller could name, by variance: a choice to read, not a sample. "
+        "Any list of words suggests a topic: look at the scores.",
         "Concepts in words",
         _in_words,
     ),

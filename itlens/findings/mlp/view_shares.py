@@ -245,6 +245,7 @@ def _bar(name: str, bar: _Bar, places: list[float]) -> go.Bar:
     inside = theme.TEXT if name == KNOWN else _LIGHT if name in ("phonology", "syntax") else _DARK
     return go.Bar(
         x=bar.of_all, y=places, orientation="h", width=0.86, name=shown, marker=marker, customdata=bar.hover,
+        showlegend=any(bar.of_all),
         text=[of_all for of_all, _ in bar.text], textposition="inside", insidetextanchor="middle", textangle=0,
         constraintext="none",
         insidetextfont={"color": inside, "size": 12}, hovertemplate="%{customdata}<extra></extra>",

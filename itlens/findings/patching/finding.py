@@ -19,8 +19,10 @@ from itlens.findings.patching.columns import AGREEMENT, MOVED, PATCHED, agreemen
 from itlens.findings.patching.diff import judge_heads, patching_verdict
 from itlens.findings.patching.diff_agreement import head_agreement, top_heads
 from itlens.findings.patching.view import estimates, patching, units
+from itlens.findings.patching.view_places import patching_places
 from itlens.findings.shared import SAMPLE
 from itlens.report.blocks import Block, Card, Figure, Table, Text
+from itlens.report.explorer_places import Place
 from itlens.report.head_grid import LEVEL, floats, head_name
 from itlens.report.numbers import interval, is_number, number, percent, percent_range, whole
 
@@ -54,7 +56,8 @@ class PatchResults:
 
 
 class Patching(Finding):
-    """What each head of the tuned model does in the base model."""
+    """The share of the tuned model's behaviour that each of its heads carries when it is put into the base, alone and
+    all together, compared with random heads."""
 
     name = "patching"
     question = "Which heads carry what tuning did?"
@@ -139,6 +142,10 @@ class Patching(Finding):
             "Estimate": "What a first-order expansion (gradient times difference) says of every part from one backward "
             "pass. Its rank correlation with the exact effects says how far it may be used in their place.",
         }
+
+    def places(self, tables: Tables) -> Sequence[Place]:
+        """Return the effect of every head by itself, and its place in each ranking of heads."""
+        return list(patching_places(tables["patching"], tables.get("head_agreement")))
 
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """gap: nats by which a model gives its responses more log-probability than the first model does.

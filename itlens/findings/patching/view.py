@@ -11,6 +11,7 @@ from itlens.report import text, theme
 from itlens.report.head_grid import (
     LEVEL,
     MOST_ACROSS,
+    cells_of,
     floats,
     head_map,
     head_name,
@@ -78,7 +79,9 @@ def _add_map(fig: go.Figure, ds: xr.Dataset, name: str, axis: str) -> None:
     hover = [
         [_words(ds.sel({"layer": layer, axis: head}), head_name(layer, head)) for head in heads] for layer in layers
     ]
-    fig.add_trace(head_map(fig, floats(ds[name], "layer", axis), hover, "recovered", signed=True), row=1, col=1)
+    meta = cells_of(layers, heads if axis == "head" else None)
+    drawn = head_map(fig, floats(ds[name], "layer", axis), hover, "recovered", signed=True, meta=meta)
+    fig.add_trace(drawn, row=1, col=1)
     stars = star_marks(floats(ds["p_bh"], "layer", axis) < LEVEL, f"p BH < {LEVEL:g}") if "p_bh" in ds else None
     if stars is not None:
         fig.add_trace(stars, row=1, col=1)
@@ -93,7 +96,8 @@ def _add_layers(fig: go.Figure, ds: xr.Dataset, name: str) -> None:
         for end in ("low", "high")
     )
     hover = [_words(ds.sel(layer=layer), f"layer {layer}") for layer in ds["layer"].values]
-    for trace in layer_lines(np.arange(len(value)), value, low, high, "recovered", _BLUE, hover):
+    cells = cells_of(ds["layer"].values)
+    for trace in layer_lines(np.arange(len(value)), value, low, high, "recovered", _BLUE, hover, cells):
         fig.add_trace(trace, row=1, col=1)
     fig.add_vline(x=0, line={"color": _GREY, "width": 1.2, "dash": "dot"}, row=1, col=1)
     fig.update_xaxes(title={"text": "recovered fraction"}, row=1, col=1)

@@ -103,5 +103,15 @@
     show(kept);
   }
 
-  document.querySelectorAll(".itlens-tokens:not([data-ready])").forEach(wake);
+  // a page wakes a view when its chapter opens, and unpacks the bundle then
+  async function wakeInPage(view) {
+    if (document.querySelector('script[data-bundle="circuitsvis"]')) await itlens.bundle("circuitsvis");
+    wake(view);
+  }
+  const wakeIn = (root) => root.querySelectorAll(".itlens-tokens:not([data-ready])").forEach((view) => {
+    if (window.itlens?.onOpen) itlens.onOpen(view, wakeInPage);
+    else wake(view);
+  });
+  wakeIn(document);
+  document.addEventListener("itlens:added", (event) => wakeIn(event.target));
 })();

@@ -131,7 +131,7 @@ def test_the_verdict_names_what_changed_most() -> None:
     tuned["lens_commitment"] = tuned["lens_commitment"] + 50.0  # of its own words: not what the verdict is about
     assert itlens.diff.activations_verdict(itlens.diff.activations(base, tuned)) == said
     assert "most attention mass on instruction tokens in head L1H2: " in said
-    assert "p < 0.0001 after correction" in said
+    assert "p < 0.001 after correction" in said
     assert "difference +5" in said or "difference +6" in said
     tuned["tokens_digest"] = ("prompt", ["other", *base.prompt.values[1:]])
     assert "different responses on 1 of 20 prompts" in itlens.diff.activations_verdict(

@@ -13,6 +13,7 @@ import itlens
 from itlens.errors import PromptError
 from itlens.findings.activation.columns import activation_settings, statistic_rows
 from itlens.findings.activation.finding import FINDING, ActivationResults
+from itlens.findings.activation.view_patterns import AttentionView
 from itlens.findings.base import Plan
 from itlens.hooked.tokens import ForcedPrompts, forced
 from itlens.models import ModelPair
@@ -21,7 +22,7 @@ from itlens.report.blocks import Card, Figure, Table, Text
 from tests.tiny import tiny_hf_model, tiny_tokenizer
 
 WORDS = ("cat", "dog", "horse", "mouse", "apple", "pear")
-UNITS = ("tuned", "base", "shift")
+UNITS = ("tuned", "base", "shift", "patterns")
 
 
 def six_prompts(response: str | None = None) -> list[itlens.Prompt]:
@@ -166,7 +167,8 @@ def test_the_verdict_holds_the_figures_it_names(tables: Mapping[str, Any]) -> No
 def test_blocks_are_in_the_order_of_the_page(tables: Mapping[str, Any]) -> None:
     blocks = list(FINDING.show(tables))
     kinds = [type(block) for block in blocks]
-    assert kinds == [Card, Card, Card, Text, Figure, Figure, Figure, Figure, Table, Table, Table]
+    attention = [Text, AttentionView, Table]
+    assert kinds == [Card, Card, Card, Text, Figure, Figure, Figure, Figure, Table, Table, *attention, Table]
     titles = [block.figure.layout.title.text for block in blocks if isinstance(block, Figure)]
     assert "How far" in titles[0]
     assert [
@@ -177,7 +179,7 @@ def test_blocks_are_in_the_order_of_the_page(tables: Mapping[str, Any]) -> None:
         if isinstance(block, Table):
             assert not block.terminal, "the terminal prints no table of this finding"
             assert block.columns
-    heads = blocks[-2]
+    heads = blocks[-5]
     assert isinstance(heads, Table)
     assert heads.title == "The heads that changed most: 8 of 8"
     assert heads.data.equals(tables["shifted_heads"].head(15))

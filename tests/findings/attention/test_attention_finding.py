@@ -244,7 +244,7 @@ class TestVerdict:
         first = verdict.numbers[0]
         assert (first.value, first.low, first.high) == pytest.approx((12.0, 4.0, 20.0))
         assert (first.p, first.unit) == (0.01, "points")
-        assert verdict.short == "attention heads relate more words to instruction verbs (+12.0 points, p = 0.01)"
+        assert verdict.short == "attention heads relate more words to instruction verbs (+12.0 points, p = 0.010)"
         fewer = _with(ds, difference=-0.12, ci_low=-0.2, ci_high=-0.04)
         assert _verdict(fewer).direction == "lower"
         assert "relate fewer words" in _verdict(fewer).sentence

@@ -45,7 +45,7 @@ def test_every_button_brings_the_numbers_of_its_value() -> None:
 
 def test_scales_start_at_zero_or_are_alike_around_it() -> None:
     limits = {value: (trace.zmin, trace.zmax) for value in VALUES for trace in views.heads(DS, value=value).data[:1]}
-    assert limits["overlap"] == (0, 1)
+    assert limits["overlap"] == (0, DS.overlap.max().item())
     most = max(DS.gained.max().item(), DS.lost.max().item())
     assert limits["gained"] == limits["lost"] == (0, most) and limits["kept"] == (0, DS.kept.max().item())
     for value in VALUES[4:]:

@@ -216,4 +216,4 @@ def test_statistics_of_two_samples():
     half = stats.norm.ppf(0.975) * np.sqrt(a.var(ddof=1) / 80 + b.var(ddof=1) / 60)
     assert (low, high) == pytest.approx((a.mean() - b.mean() - half, a.mean() - b.mean() + half), abs=0.06)
     assert bootstrap_difference(np.ones(3), np.zeros(3)) == (1, 1) and np.isnan(bootstrap_difference(a, b[:1])).all()
-    assert (p_text(np.nan), p_text(1e-6), p_text(0.0123)) == ("no p-value", "p < 0.0001", "p = 0.012")
+    assert (p_text(np.nan), p_text(1e-6), p_text(0.0123)) == ("no p-value", "p < 0.001", "p = 0.012")

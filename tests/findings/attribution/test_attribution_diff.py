@@ -96,7 +96,7 @@ def test_a_doubtful_difference_says_so():
     tuned = [xr.concat([b, m], "target", coords="minimal", compat="override") for b, m in zip(base, more, strict=True)]
     diff = attributions(base, tuned, prompts(20), **FAST)
     assert diff.groups.loc[0, "p_paired"] < 0.05 and diff.equal_length.loc[0, "difference"] == 0
-    assert "It does not hold at equal response length (p = 1, +0.00)" in verdict(diff)
+    assert "It does not hold at equal response length (p = 1.00, +0.00)" in verdict(diff)
 
 
 def test_a_difference_that_turns_round_at_equal_length_says_so():

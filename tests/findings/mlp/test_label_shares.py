@@ -220,7 +220,7 @@ def rotations() -> dict[str, object]:
         (
             "moved",
             "Significant rotation: 1 of 3 layers rotated more than resampled rows of one model (0.0 expected by "
-            "chance, p = 0.03): the spans of",
+            "chance, p = 0.030): the spans of",
         ),
         ("same", "No rotation: the value subspaces of base and tuned model are the same (3 layers, k = 4, 12"),
         (

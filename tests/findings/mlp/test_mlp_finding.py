@@ -22,7 +22,7 @@ from itlens.findings.mlp.finding import FINDING, LABELLER, MlpOptions
 from itlens.findings.mlp.vectors import ConceptResults
 from itlens.findings.options import options_of
 from itlens.models.compatibility import Side
-from itlens.report.blocks import Card, Figure, Table, Text
+from itlens.report.blocks import Card, Choice, Figure, Table, Text, leaves
 from tests.findings.mlp.concept_studies import (
     COMPONENTS,
     DRAWS,
@@ -217,7 +217,7 @@ def test_without_a_noise_floor_rotation_is_not_tested(folders: Folders, tmp_path
     assert [number.p for number in verdict.numbers if "subspaces" in number.name] == [None, None]
     notes = FINDING.notes(tables, plan(pair[0], resamples=0))
     assert any("there is no noise floor" in note for note in notes)
-    cards = [block for block in FINDING.show(tables) if isinstance(block, Card)]
+    cards = [block for block in leaves(FINDING.show(tables)) if isinstance(block, Card)]
     assert cards[1].value == "–"
     assert "not known: the probe ran without resamples" in cards[1].detail
 
@@ -331,14 +331,18 @@ def test_notes_say_what_was_cut_and_what_is_not_defined(
 
 
 def test_what_is_shown_has_cards_first_and_every_table_its_columns(tables: dict[str, Any]) -> None:
-    blocks = FINDING.show(tables)
-    cards = [block for block in blocks if isinstance(block, Card)]
-    assert len(cards) == 6
-    assert list(blocks[:6]) == cards
-    headings = [block.heading for block in blocks if isinstance(block, Text) and block.text and block.heading]
-    assert headings == [
-        "How far concept spaces rotated", "What concepts are about", "Concepts gained and lost", "Concepts in words",
-    ]  # fmt: skip
+    (choice,) = FINDING.show(tables)
+    assert isinstance(choice, Choice)
+    assert len(choice.options) == 2
+    for inside in choice.options.values():
+        assert [isinstance(block, Card) for block in inside] == [True] * 3 + [False] * (len(inside) - 3)
+        assert [block.heading for block in inside if isinstance(block, Text) and block.text and block.heading] == [
+            "How far concept spaces rotated",
+            "What concepts are about",
+            "Concepts gained and lost",
+            "Concepts in words",
+        ]  # fmt: skip
+    blocks = leaves([choice])
     for table in (block for block in blocks if isinstance(block, Table)):
         missing = [
             column.name

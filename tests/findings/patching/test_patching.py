@@ -234,9 +234,9 @@ def test_responses_are_the_named_models_and_each_model_loads_once(
     loaded: list[str] = []
     real = pair_module.load_model
 
-    def noted(name: Path, **options: Any) -> Any:
-        loaded.append(name.name)
-        return real(name, **options)
+    def noted(name_or_path: Path, **options: Any) -> Any:
+        loaded.append(name_or_path.name)
+        return real(name_or_path, **options)
 
     monkeypatch.setattr(pair_module, "load_model", noted)
     pair = itlens.load_pair(*folders)

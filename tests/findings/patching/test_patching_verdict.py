@@ -91,7 +91,7 @@ def test_a_curve_judged_on_the_prompts_it_was_chosen_on() -> None:
 
 def test_no_single_head_is_significant() -> None:
     said = judge_heads(patched(SINGLE, [0.3, 0.4, 0.5, 0.6])).sentence
-    assert said.endswith("No single head has a significant effect (smallest corrected p = 0.3).")
+    assert said.endswith("No single head has a significant effect (smallest corrected p = 0.30).")
     untested = judge_heads(patched(SINGLE, [np.nan] * 4)).sentence
     assert untested.endswith("Single heads were not tested: there are too few prompts.")
 

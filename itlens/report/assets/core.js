@@ -1,0 +1,105 @@
+// What all scripts of a page share, as `itlens`: data and bundles that are unpacked when they are needed, callbacks for
+// what becomes visible, the theme, and files for the reader. Nothing here asks the network for anything.
+window.itlens = (() => {
+  "use strict";
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+
+  // ---- packed text: gzip in base64, in a data block
+  async function unpacked(block) {
+    const text = block.textContent;
+    if (block.type !== "application/gzip;base64") return text;
+    const raw = atob(text), bytes = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  }
+  // The value of a JSON data block: an element, or the id of one.
+  const data = async (block) => JSON.parse(await unpacked(typeof block === "string" ? document.getElementById(block) : block));
+
+  // A bundle ("plotly", "circuitsvis") runs once, when it is first asked for. The policy of the page knows its digest.
+  const bundles = new Map();
+  function bundle(name) {
+    if (!bundles.has(name)) bundles.set(name, (async () => {
+      const block = document.querySelector(`script[data-bundle="${name}"]`);
+      if (!block) throw new Error(`This page has no bundle ${name}.`);
+      const script = document.createElement("script");
+      script.textContent = await unpacked(block);
+      document.head.append(script);
+    })());
+    return bundles.get(name);
+  }
+
+  // ---- what is drawn when it is seen
+  const waiting = new Map(), begun = [];
+  // what a closed fold hides has a place on the page all the same, where checkVisibility sees that it is hidden
+  const isShown = (element) => element.checkVisibility?.() ?? element.getClientRects().length > 0;
+  const AHEAD = 1200;  // pixels below and above the window in which things are drawn
+  function isNear(element) {
+    const box = element.getBoundingClientRect();
+    return root.classList.contains("whole") || (box.top < innerHeight + AHEAD && box.bottom > -AHEAD);
+  }
+  // Call `draw` once, as soon as `element` is shown (its chapter is open, and so is every fold around it) and near the
+  // window.
+  function onOpen(element, draw) {
+    waiting.set(element, draw);
+    settle();
+  }
+  function settle() {
+    for (const [element, draw] of [...waiting]) {
+      if (!isShown(element) || !isNear(element)) continue;
+      waiting.delete(element);
+      begun.push(draw(element));
+    }
+  }
+  let asked = false;
+  function soon() {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => { asked = false; settle(); });
+  }
+  addEventListener("scroll", soon, { passive: true });
+  addEventListener("resize", soon);
+  // A promise that everything which was begun has been drawn.
+  const ready = () => Promise.all(begun);
+  document.addEventListener("toggle", settle, true);
+
+  // ---- light and dark
+  const painters = [];
+  const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+  const color = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const onTheme = (paint) => painters.push(paint);
+  const repaint = () => painters.forEach((paint) => paint());
+  function setTheme(theme) {
+    if (theme) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+    repaint();
+  }
+  system.addEventListener("change", repaint);
+
+  // ---- files for the reader
+  function save(name, address) {
+    const link = document.createElement("a");
+    link.download = name;
+    link.href = address;
+    document.body.append(link);
+    link.click();
+    link.remove();
+  }
+  function download(name, text, type) {
+    const address = URL.createObjectURL(new Blob([text], { type }));
+    save(name, address);
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  }
+  // A spreadsheet runs a text that begins like a formula: an apostrophe keeps it text. Numbers stay numbers.
+  function csvCell(value) {
+    let text = String(value ?? "");
+    const number = text.trim() !== "" && Number.isFinite(Number(text));
+    if (!number && /^[=+\-@\t\r]/.test(text)) text = "'" + text;
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }
+  const csv = (rows) => rows.map((row) => row.map(csvCell).join(",") + "\r\n").join("");
+  const fileName = (words) => words.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60).toLowerCase() || "itlens";
+
+  return { data, bundle, onOpen, settle, ready, isDark, color, onTheme, setTheme, save, download, csv, fileName };
+})();
