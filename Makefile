@@ -1,16 +1,20 @@
 # make demo   virtual environment, install, compare the embedded pair, write runs/demo/report.html
-# make test   the same environment, then all tests
+# make test   the same environment, then all tests of the package
+# make examples   the same environment, then everything that README, documentation, examples and notebooks show
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test install lint types docs browser models clean
+.PHONY: demo test examples install lint types docs browser models clean
 
 demo: install
 	$(BIN)/itlens demo --out runs/demo
 
 test: install browser models
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not documentation"
+
+examples: docs browser models
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m documentation
 
 install: $(VENV)/.installed
 

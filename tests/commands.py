@@ -18,11 +18,21 @@ from itlens import cli
 
 
 class Outcome(NamedTuple):
-    """What a command came to."""
+    """What a command came to. err: without what a run says before it starts (`Commands.preview`)."""
 
     code: int
     out: str
     err: str
+
+
+PREVIEW = tuple(f"{name:<9}" for name in ("models", "device", "prompts", "folder", "to do", "time"))
+
+
+def _without_preview(err: str) -> tuple[str, list[str]]:
+    lines = err.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(PREVIEW)), [
+        line.rstrip("\n") for line in lines if line.startswith(PREVIEW)
+    ]
 
 
 class Commands:
@@ -30,13 +40,17 @@ class Commands:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.preview: dict[str, str] = {}  # what the last run said before it started, by heading
 
     def run(self, *words: object) -> Outcome:
         self._monkeypatch.setattr(sys, "argv", ["itlens", *map(str, words)])
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return Outcome(int(ended.value.code or 0), *self._capsys.readouterr())
+        out, err = self._capsys.readouterr()
+        err, preview = _without_preview(err)
+        self.preview = {line[:9].strip(): line[9:] for line in preview}
+        return Outcome(int(ended.value.code or 0), out, err)
 
     def refused(self, *words: object) -> str:
         """The one sentence of a command that must fail: exit code 2, one line on standard error, no output."""
@@ -68,7 +82,8 @@ def interrupted(ready: Callable[[], bool], *words: object, by: signal.Signals = 
         if not ended:
             os.kill(child, by)
             _, status = os.waitpid(child, 0)
-        return Outcome(os.waitstatus_to_exitcode(status), out.read_text("utf-8"), err.read_text("utf-8"))
+        said, _ = _without_preview(err.read_text("utf-8"))
+        return Outcome(os.waitstatus_to_exitcode(status), out.read_text("utf-8"), said)
 
 
 def _run_and_exit(words: Sequence[object], out: Path, err: Path) -> NoReturn:

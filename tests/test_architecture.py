@@ -63,10 +63,10 @@ FINDINGS = sorted(path.name for path in (PACKAGE / "findings").iterdir() if (pat
 # The commands on one model are each about one probe, and name it by its module.
 PROBE_COMMANDS = ("cli.attribute", "cli.attend", "cli.words", "cli.concepts")
 # Where another package's code is run, and whatever it raises becomes one sentence (or is raised in the waiting thread).
-GUARDS = ("annotate.chat_client", "findings", "study.comparison", "study.outcome", "study.run")
+GUARDS = ("annotate.chat_client", "findings", "study.comparison", "study.outcome", "study.prompt_pages", "study.run")
 # Short, and a thought of their own all the same.
-SLIVERS = ("__main__", "cli.__main__", "cli.attend", "cli.inspect", "errors", "lazy", "models.hooked_model")
-SLIVERS += ("models.precision", "prompts.control_tokens", "report.text", "results.provenance")
+SLIVERS = ("__main__", "cli.__main__", "cli.attend", "cli.examples", "cli.inspect", "errors", "lazy")
+SLIVERS += ("models.hooked_model", "models.precision", "prompts.control_tokens", "report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

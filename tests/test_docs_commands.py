@@ -12,6 +12,8 @@ import itlens
 from itlens import cli
 from tests.doc_pages import FEWER_PARTS, ROOT, SMALLER, blocks, commands, fewer_words, having, name
 
+pytestmark = pytest.mark.documentation
+
 
 @pytest.mark.parametrize("page", [p for p in having("sh") if any(c[0] == "itlens" for c in commands(p))], ids=name)
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

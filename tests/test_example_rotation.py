@@ -14,6 +14,8 @@ import itlens
 from tests.example_scripts import ROTATION, called, script, table
 from tests.tiny import tiny_folder
 
+pytestmark = pytest.mark.documentation
+
 
 @pytest.fixture(scope="module")
 def rotation(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:

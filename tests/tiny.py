@@ -57,6 +57,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "word_embed_proj_dim": 32,
         "init_std": 0.3,
     },
+    "phi3": _GATED | {"eos_token_id": 2},
     "gemma": _GEMMA,
     "gemma2": _GEMMA | {"num_hidden_layers": 3, "sliding_window": 6, "query_pre_attn_scalar": 10},
     "gemma3": _GEMMA
@@ -70,6 +71,7 @@ _CONFIGS = {
     "gpt2": "GPT2Config",
     "gpt_neox": "GPTNeoXConfig",
     "opt": "OPTConfig",
+    "phi3": "Phi3Config",  # of which HookedTransformer knows nothing: not among ARCHITECTURES
     "gemma": "GemmaConfig",
     "gemma2": "Gemma2Config",
     "gemma3": "Gemma3TextConfig",

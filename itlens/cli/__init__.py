@@ -16,13 +16,15 @@ import typer
 from itlens import __version__
 from itlens.cli.attend import attend_command
 from itlens.cli.attribute import attribute_command
-from itlens.cli.compare import compare_command, demo_command, findings_command, report_command, with_finding_options
+from itlens.cli.compare import compare_command, demo_command, report_command, with_finding_options
 from itlens.cli.concepts import concepts_command
+from itlens.cli.examples import epilog
+from itlens.cli.findings import findings_command
 from itlens.cli.inspect import inspect_command
 from itlens.cli.selftest import selftest_command
 from itlens.cli.words import words_command
 from itlens.errors import ItlensError
-from itlens.files import visible
+from itlens.files import system_reason, visible
 
 # typer brings its own copy of click or uses the installed one; its exceptions are reached through its public names
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -34,9 +36,9 @@ def application() -> typer.Typer:
     app = typer.Typer(
         name="itlens",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=epilog(""),
     )
     app.callback()(_options)
     commands = (
@@ -44,7 +46,8 @@ def application() -> typer.Typer:
         *(attribute_command, attend_command, words_command, concepts_command, inspect_command, selftest_command),
     )
     for command in commands:
-        app.command(command.__name__.removesuffix("_command"))(command)
+        name = command.__name__.removesuffix("_command")
+        app.command(name, epilog=epilog(name))(command)
     return app
 
 
@@ -68,13 +71,15 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = application()(standalone_mode=False)
+        code = application()(prog_name="itlens", standalone_mode=False)
     except _ClickException as error:
         _fail(error.format_message())
     except ItlensError as error:
         _fail(str(error))
     except OSError as error:  # what no module foresaw: a disk that fails while a model is fetched, a closed pipe
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        _fail(f"{f'{error.filename}: ' if error.filename else ''}{system_reason(error)}.")
+    except MemoryError as error:  # of what no estimate foresaw
+        _fail(f"The memory of this machine ended ({str(error).rstrip('.') or 'no more could be had'}).")
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

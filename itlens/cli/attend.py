@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from itlens.cli.options import AdapterOption, Backend, BackendOption, DeviceOption, Dtype, DtypeOption, RemoteOption
+from itlens.cli.options import (
+    AdapterOption,
+    Backend,
+    BackendOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    QuietOption,
+    RemoteOption,
+)
 from itlens.errors import ItlensError
 from itlens.files import write_text
 
@@ -28,13 +37,9 @@ def attend_command(
     adapter: AdapterOption = None,
     out: Annotated[Path, typer.Option(help="The page (.html), or the numbers (.nc).")] = Path("attention.html"),
     trust_remote_code: RemoteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Write the attention patterns of one layer of a model, or of base and tuned, as a page.
-
-    itlens attend gpt2 --prompt "Translate to French: the cat" --layer 5
-
-    itlens attend BASE TUNED --prompt "List three animals." --layer 5 --head 3 --out attention.html
-    """
+    """Write the attention patterns of one layer of a model, or of base and tuned, as a page."""
     if out.suffix not in (".html", ".nc"):
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .html or .nc.")
     options: dict[str, Any] = {"dtype": dtype.value, "backend": backend.value, "device": device}
@@ -54,6 +59,8 @@ def attend_command(
         save(view.patterns, out)
     else:
         write_text(out, view.html)
+    if quiet:
+        return
     if view.note:
         typer.echo(f"The text is {view.note}.")
     typer.echo(f"Attention of layer {layer}: {out}")

@@ -24,9 +24,12 @@ from itlens.cli.options import (
     Dtype,
     DtypeOption,
     Format,
+    JsonOption,
     NewTokensOption,
+    NoProgressOption,
     PrintedFormOption,
     RemoteOption,
+    json_form,
 )
 from itlens.errors import ItlensError
 from itlens.files import json_line, visible, write_text
@@ -57,21 +60,25 @@ def attribute_command(
     backend: BackendOption = Backend.hooked,
     adapter: AdapterOption = None,
     prompt_format: Annotated[str, typer.Option(PROMPT_FORMAT, help=PROMPT_FORMAT_HELP)] = "raw",
-    output: PrintedFormOption = Format.table,
+    output: PrintedFormOption = None,
+    as_json: JsonOption = False,
+    quiet: NoProgressOption = False,
     out: Annotated[Path | None, typer.Option(help="Also save the scores (.nc) or a token view (.html).")] = None,
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Show how much each token of one prompt drives the response."""
     from itlens.cli.options import loaded_model
 
-    with late_bar("starting"):
+    form = json_form(None if output is None else output.value) if as_json else (output or Format.table).value
+    with late_bar("starting", show=not quiet):
         from itlens.hooked.attribution import attribute as run
         from itlens.models import source_of
 
     asked = Prompt(prompt, instruction=[instruction] if instruction else [])
     if out is not None and out.suffix not in (".nc", ".html"):
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .nc or .html.")
-    loaded = loaded_model(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
+    given: dict[str, Any] = {"adapter": adapter, "device": device, "trust_remote_code": trust_remote_code}
+    loaded = loaded_model(model, dtype, backend, quiet=quiet, **given)
     said = control_token_notices([asked.replace(response=response)], {"the model": source_of(loaded).tokenizer})
     (asked,) = format_prompts([asked], prompt_format, source_of(loaded).tokenizer)
     options: dict[str, Any] = {
@@ -79,14 +86,14 @@ def attribute_command(
         "objective": objective,
         "max_new_tokens": max_new_tokens,
     }  # checked there
-    with late_bar("response and attribution") as tell:
+    with late_bar("response and attribution", show=not quiet) as tell:
         found = run(loaded, asked, response, progress=tell, **options)
-    for notice in said:
+    for notice in () if quiet else said:
         print(f"Note: {visible(notice)}", file=sys.stderr)
     if out is not None:
         save_scores(found, asked, out)
-    print_scores(found, asked, output.value)
-    if not found.sizes["target"]:
+    print_scores(found, asked, form)
+    if not found.sizes["target"] and not quiet:
         print(f"Note: {EMPTY_RESPONSE}.", file=sys.stderr)
 
 

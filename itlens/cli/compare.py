@@ -1,4 +1,4 @@
-"""Commands on a base and a tuned model: `itlens demo | compare | report | findings`.
+"""Commands on a base and a tuned model: `itlens demo | compare | report`.
 
 The options of findings come from the findings (`itlens.findings.options`): a new finding's flags and help are there
 without a line in this file.
@@ -24,6 +24,7 @@ from itlens.cli.options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    JsonOption,
     NewTokensOption,
     ProbesOption,
     QuietOption,
@@ -34,8 +35,10 @@ from itlens.cli.options import (
 )
 from itlens.errors import PairError, PromptError
 from itlens.files import visible
-from itlens.findings.options import Option
+from itlens.findings import findings
+from itlens.findings.options import Option, options_of
 from itlens.progress import reporter
+from itlens.study.folder import FINDINGS_FILE
 from itlens.study.request import all_options
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool}
@@ -77,7 +80,20 @@ def _annotation(each: Option) -> Any:
     shown = ",".join(each.default) if isinstance(each.default, (list, tuple)) else each.default
     words = spec.help if each.default is None else f"{spec.help} [default: {shown}]"
     least: dict[str, Any] = {} if spec.at_least is None or kind not in (int, float) else {"min": kind(spec.at_least)}
-    return Annotated[kind | None, typer.Option(*flags, help=words, show_default=False, **least)]
+    return Annotated[
+        kind | None,
+        typer.Option(*flags, help=words, show_default=False, rich_help_panel=_panel(each), **least),
+    ]
+
+
+def _panel(each: Option) -> str:
+    """Return the heading in the help: the findings that have the option."""
+    names = [
+        finding.name
+        for finding in findings().values()
+        if any(own.spec is each.spec for own in options_of(finding.Options))
+    ]
+    return f"Options of {', '.join(names)}"
 
 
 def _value(each: Option, given: Any) -> Any:
@@ -90,6 +106,7 @@ def demo_command(
     probes: ProbesOption = "all",
     responses: ResponsesOption = ResponsesChoice.tuned,
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Compare the embedded pair on its own prompts; needs no network."""
@@ -100,10 +117,8 @@ def demo_command(
     models = [str(pair.base_path()), str(pair.tuned_path())]
     options: dict[str, Any] = {"limit": limit, "resume": resume, "max_new_tokens": 16}
     options |= {"labels": ("demo base", "demo tuned"), "responses": responses.value}
-    if responses is ResponsesChoice.own:
-        run_comparison(models, "demo", out, probes=probes, quiet=quiet, **options)
-        return
-    run_comparison(models, "demo", out, probes=probes, quiet=quiet, own_responses_too=True, **options)
+    too = responses is not ResponsesChoice.own
+    run_comparison(models, "demo", out, probes, quiet=quiet, as_json=as_json, own_responses_too=too, **options)
 
 
 def compare_command(
@@ -134,6 +149,7 @@ def compare_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of intervals, permutations and random draws.")] = 0,
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
     trust_remote_code: RemoteOption = False,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
     **options: Any,
 ) -> None:
@@ -142,7 +158,7 @@ def compare_command(
         [base, *(tuned or [])],
         prompts,
         out,
-        probes=probes,
+        probes,
         template=template.value if template is not None else None,
         labels=None if labels is None else tuple(name.strip() for name in labels.split(",")),
         dtype=dtype.value,
@@ -156,12 +172,17 @@ def compare_command(
         seed=seed,
         resume=resume,
         trust_remote_code=trust_remote_code,
+        as_json=as_json,
         quiet=quiet,
         **options,
     )
 
 
-def report_command(folder: Annotated[Path, typer.Argument(help="A folder that `itlens compare` wrote.")]) -> None:
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="A folder that `itlens compare` wrote.")],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
     """Write tables, findings.json and report.html again, from what is finished in a run folder."""
     from itlens.study.several import kind_of
 
@@ -172,34 +193,29 @@ def report_command(folder: Annotated[Path, typer.Argument(help="A folder that `i
 
         comparison = open_comparison(folder)
         rewrite_outcome(comparison)
-        _print(comparison)
+        _print(comparison, quiet=quiet, as_json=as_json)
         return
     from itlens.study.several_outcome import write_again
 
-    _print(write_again(folder, kind))
-
-
-def findings_command() -> None:
-    """List the findings: what each asks, what it reads, and its options."""
-    from itlens.report.terminal import print_table
-    from itlens.study.outcome import finding_list
-
-    print_table(finding_list())
+    _print(write_again(folder, kind), quiet=quiet, as_json=as_json)
 
 
 def run_comparison(
     models: Sequence[str],
     prompts: str,
     out: Path,
-    *,
     probes: str,
+    *,
     template: str | None = None,
     labels: tuple[str, ...] | None = None,
     own_responses_too: bool = False,
+    as_json: bool = False,
     quiet: bool = False,
     **options: Any,
 ) -> None:
     """Run a pair, template x weights or a series, and print what came out; quiet: only what failed.
+
+    as_json: findings.json on standard output, and everything else on standard error.
 
     own_responses_too: also compare the findings that read prompts on each model's own responses, in out/own-responses,
     and say in the report what that gives. Raises a subclass of ItlensError for wrong input; exits with 1 where the code
@@ -234,8 +250,7 @@ def run_comparison(
         print(f"Stopped; {kept}.", file=sys.stderr)
         raise
     failed = [each for each in getattr(found, "failures", ()) if not each.expected]
-    if not quiet:
-        _print(found)
+    _print(found, quiet=quiet, as_json=as_json)
     for each in failed if quiet else ():
         print(f"itlens: {visible(each.sentence)}", file=sys.stderr)
     if failed:
@@ -289,7 +304,13 @@ def _two(models: Sequence[str]) -> tuple[str, str | None]:
     return models[0], models[1] if len(models) > 1 else None
 
 
-def _print(found: Any) -> None:
+def _print(found: Any, *, quiet: bool, as_json: bool) -> None:
+    """Print what came out as tables, unless quiet; as_json: these on standard error, and findings.json on output."""
+    from rich.console import Console
+
     from itlens.report.terminal import print_page
 
-    print_page(found.page, report_path=found.report_path)
+    if not quiet:
+        print_page(found.page, Console(stderr=True) if as_json else None, report_path=found.report_path)
+    if as_json:
+        sys.stdout.write((Path(found.out) / FINDINGS_FILE).read_text(encoding="utf-8") + "\n")

@@ -22,11 +22,13 @@ from itlens.cli.options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    JsonOption,
+    NoProgressOption,
     RemoteOption,
     Vectors,
     VocabularyOption,
     form_of,
-    loaded_model,
+    opened_weights,
     plan_of_one,
 )
 from itlens.files import json_line, visible, write_text
@@ -68,6 +70,8 @@ def concepts_command(
     adapter: AdapterOption = None,
     output: Annotated[ConceptFormat | None, typer.Option("--format", help="Default: table, or --out's ending.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write them here: .csv, .json or .nc.")] = None,
+    as_json: JsonOption = False,
+    quiet: NoProgressOption = False,
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Show what one feed-forward layer knows, in words: the principal components of its neurons' vectors."""
@@ -77,14 +81,15 @@ def concepts_command(
     from itlens.findings.mlp.probe import mlp_concepts
     from itlens.selection import chosen
 
-    form = form_of(ConceptFormat, output, out)
+    form = form_of(ConceptFormat, output, out, as_json)
     options: dict[str, Any] = {"concept_vectors": vectors.value, "components": components, "concept_words": words}
     plan = plan_of_one(FINDING, model, adapter, trust_remote_code, vocabulary=vocabulary, **options)
     chosen("layer", layer, plan.models["base"].facts["layers"] or 0)
     FINDING.check(plan)
-    loaded = loaded_model(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
+    given: dict[str, Any] = {"adapter": adapter, "device": device, "trust_remote_code": trust_remote_code}
+    weights = opened_weights(model, dtype, backend, quiet=quiet, **given)
     result = mlp_concepts(
-        loaded,
+        weights,
         plan.options.vocabulary,
         vectors=vectors.value,
         layers=layer,
@@ -95,7 +100,7 @@ def concepts_command(
     if label:
         result = with_labels(result, words)
     if out is not None:
-        save_concepts(result, out)
+        save_concepts(result, out, say=not quiet)
     else:
         print_concepts(result, form)
 
@@ -129,13 +134,14 @@ def print_concepts(concepts: xr.Dataset, output: str, *, console: Console | None
         console.print(_table(concepts))
 
 
-def save_concepts(concepts: xr.Dataset, out: Path, console: Console | None = None) -> None:
-    """Write the words as .csv or .json, or everything, directions included, as .nc; say where it is."""
+def save_concepts(concepts: xr.Dataset, out: Path, console: Console | None = None, *, say: bool = True) -> None:
+    """Write the words as .csv or .json, or everything, directions included, as .nc; say: where it is."""
     if out.suffix == ".json":
         write_text(out, _json(concepts))
     else:
         save(concept_table(concepts) if out.suffix == ".csv" else concepts, out)
-    (console or Console()).print(visible(f"Saved: {out}"), markup=False, highlight=False, soft_wrap=True)
+    if say:
+        (console or Console()).print(visible(f"Saved: {out}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _json(concepts: xr.Dataset) -> str:

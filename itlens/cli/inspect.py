@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -9,8 +10,19 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from itlens.cli.options import AdapterOption, Backend, BackendOption, DeviceOption, Dtype, DtypeOption, RemoteOption
-from itlens.files import visible
+from itlens.cli.options import (
+    AdapterOption,
+    Backend,
+    BackendOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    JsonOption,
+    NoProgressOption,
+    RemoteOption,
+)
+from itlens.files import json_line, visible
+from itlens.progress import late_bar
 
 
 def inspect_command(
@@ -21,20 +33,26 @@ def inspect_command(
     adapter: AdapterOption = None,
     check: Annotated[bool, typer.Option(help="Load the model and compare its logits with Hugging Face.")] = True,
     trust_remote_code: RemoteOption = False,
+    as_json: JsonOption = False,
+    quiet: NoProgressOption = False,
 ) -> None:
-    """Tell what a model is, how it will be loaded, and how exactly it computes what Hugging Face does."""
-    from itlens.models import describe_model
+    """Show what a model is, how it will be loaded, and how exactly it computes what Hugging Face does."""
+    with late_bar(f"inspecting {model}", show=not quiet):
+        from itlens.models import describe_model
 
-    found = describe_model(
-        model,
-        adapter=adapter,
-        device=device,
-        dtype=dtype.value,
-        backend=backend.value,
-        check=check,
-        trust_remote_code=trust_remote_code,
-    )
-    print_facts(found)
+        found = describe_model(
+            model,
+            adapter=adapter,
+            device=device,
+            dtype=dtype.value,
+            backend=backend.value,
+            check=check,
+            trust_remote_code=trust_remote_code,
+        )
+    if as_json:
+        sys.stdout.write(json_line(found))
+    else:
+        print_facts(found)
 
 
 def print_facts(facts: Mapping[str, Any], console: Console | None = None) -> None:

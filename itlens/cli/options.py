@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from itlens.errors import ItlensError
+from itlens.findings import findings
 from itlens.findings.base import Finding, Plan
 from itlens.progress import late_bar
 
@@ -101,13 +102,31 @@ def _printed_form(given: str) -> Format:
 PROMPT_FORMAT = "--prompt-format"
 PROMPT_FORMAT_HELP = "The prompt's form: raw, chat (the model's template), or a text with {prompt}."
 PrintedFormOption = Annotated[
-    Format, typer.Option("--format", parser=_printed_form, metavar="[table|json|csv]", help="How to print.")
+    Format | None,
+    typer.Option("--format", parser=_printed_form, metavar="[table|json|csv]", help="How to print. [default: table]"),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and print no tables.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show no progress, and print nothing but what failed.")
+]
+NoProgressOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON on standard output; everything else goes to standard error.")
+]
 VocabularyOption = Annotated[str, typer.Option(help="Words: builtin, or a text or TSV file from frequent to rare.")]
 VectorsOption = Annotated[str, typer.Option(help="Word vectors that tell what is related: builtin, or a file.")]
 TopKOption = Annotated[int, typer.Option(min=1, help="Words per head dimension, as queries and as keys.")]
-ProbesOption = Annotated[str, typer.Option(help="all, or names by commas; `itlens findings` lists them.")]
+
+
+def _finding_names(begun: str) -> list[str]:
+    """Complete the last name of a list by commas."""
+    before, comma, last = begun.rpartition(",")
+    return [f"{before}{comma}{name}" for name in (*findings(), "all") if name.startswith(last)]
+
+
+ProbesOption = Annotated[
+    str,
+    typer.Option(help="all, or names by commas; `itlens findings` lists them.", autocompletion=_finding_names),
+]
 ResponsesOption = Annotated[
     ResponsesChoice,
     typer.Option(help="own: each model is read on its own responses (the paper); tuned or base: both on that model's."),
@@ -117,9 +136,13 @@ ResponsesOption = Annotated[
 _BINARY = ("parquet", "nc")
 
 
-def form_of(kinds: type[WordFormat] | type[ConceptFormat], output: Enum | None, out: Path | None) -> str:
-    """What is asked for: by --format, else by the ending of --out, else a table."""
+def form_of(
+    kinds: type[WordFormat] | type[ConceptFormat], output: Enum | None, out: Path | None, as_json: bool = False
+) -> str:
+    """What is asked for: by --format (or --json), else by the ending of --out, else a table."""
     asked = None if output is None else str(output.value)
+    if as_json:
+        asked = json_form(asked)
     if out is None:
         if asked in _BINARY:
             raise ItlensError(f"--format {asked} is no text for a terminal; give a file with --out.")
@@ -133,6 +156,13 @@ def form_of(kinds: type[WordFormat] | type[ConceptFormat], output: Enum | None, 
     return ending
 
 
+def json_form(asked: str | None) -> str:
+    """Return "json" for --json. Raises ItlensError where --format says something else."""
+    if asked not in (None, "json"):
+        raise ItlensError(f"--json and --format {asked} do not go together; leave one of them out.")
+    return "json"
+
+
 def plan_of_one(finding: Finding, model: str, adapter: str | None, trust_remote_code: bool, **options: Any) -> Plan:
     """Return the plan of a finding for one model, from its config and tokenizer alone, with its options checked."""
     from itlens.models.compatibility import Side
@@ -144,9 +174,19 @@ def plan_of_one(finding: Finding, model: str, adapter: str | None, trust_remote_
     return Plan(checked.of[finding.name], {"base": side}, layers=tuple(range(layers)), heads=heads)
 
 
-def loaded_model(model: str, dtype: Dtype, backend: Backend, **options: Any) -> Any:
-    """Load the model of a command (`itlens.load_model`), and say so where that takes long."""
-    with late_bar(f"loading {model}"):
+def loaded_model(model: str, dtype: Dtype, backend: Backend, *, quiet: bool = False, **options: Any) -> Any:
+    """Load the model of a command (`itlens.load_model`), and say so where that takes long, unless it is quiet."""
+    with late_bar(f"loading {model}", show=not quiet):
         from itlens.models import load_model
 
         return load_model(model, dtype=dtype.value, backend=backend.value, **options)
+
+
+def opened_weights(model: str, dtype: Dtype, backend: Backend, *, quiet: bool = False, **options: Any) -> Any:
+    """Return the weights of a command's model: read from its files a layer at a time where they allow it, else those of
+    the loaded model."""
+    with late_bar(f"opening {model}", show=not quiet):
+        from itlens.weights.stored import streamed
+
+        found = streamed(model, dtype=dtype.value, backend=backend.value, **options)
+    return loaded_model(model, dtype, backend, quiet=quiet, **options) if found is None else found

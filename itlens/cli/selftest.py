@@ -14,7 +14,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from itlens.cli.options import AdapterOption, Backend, BackendOption, DeviceOption, Dtype, DtypeOption, RemoteOption
+from itlens.cli.options import (
+    AdapterOption,
+    Backend,
+    BackendOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    NoProgressOption,
+    RemoteOption,
+)
 from itlens.files import visible
 
 _DEFAULT = "Default: by --thorough."
@@ -46,6 +55,7 @@ def selftest_command(
     backend: BackendOption = Backend.hooked,
     adapter: AdapterOption = None,
     trust_remote_code: RemoteOption = False,
+    quiet: NoProgressOption = False,
 ) -> None:
     """Plant known changes into a model, and print which probes find them and how often they find what is not there."""
     if model is None:
@@ -73,6 +83,7 @@ def selftest_command(
         backend=backend.value,
         adapter=adapter,
         trust_remote_code=trust_remote_code,
+        progress=not quiet,
     )
     print_selftest(result, [] if out is None else [out, out.with_suffix(".html")])
 

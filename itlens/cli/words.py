@@ -19,13 +19,15 @@ from itlens.cli.options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    JsonOption,
+    NoProgressOption,
     RemoteOption,
     TopKOption,
     VectorsOption,
     VocabularyOption,
     WordFormat,
     form_of,
-    loaded_model,
+    opened_weights,
     plan_of_one,
 )
 from itlens.files import json_line, visible, write_text
@@ -53,6 +55,8 @@ def words_command(
     adapter: AdapterOption = None,
     output: Annotated[WordFormat | None, typer.Option("--format", help="Default: table, or --out's ending.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write all rows here: .csv, .parquet or .json.")] = None,
+    as_json: JsonOption = False,
+    quiet: NoProgressOption = False,
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Show which words one attention head relates, from its weights; see `compare` for a pair of models."""
@@ -60,18 +64,19 @@ def words_command(
     from itlens.findings.attention.probe import qk_layers
     from itlens.selection import chosen
 
-    form = form_of(WordFormat, output, out)
+    form = form_of(WordFormat, output, out, as_json)
     plan = plan_of_one(FINDING, model, adapter, trust_remote_code, vocabulary=vocabulary, vectors=vectors, top_k=top_k)
     for name, number in (("layer", layer), ("head", head)):
         chosen(name, number, plan.models["base"].facts[f"{name}s"] or 0)
     FINDING.check(plan)
-    loaded = loaded_model(model, dtype, backend, adapter=adapter, device=device, trust_remote_code=trust_remote_code)
+    given: dict[str, Any] = {"adapter": adapter, "device": device, "trust_remote_code": trust_remote_code}
+    weights = opened_weights(model, dtype, backend, quiet=quiet, **given)
     options = plan.options
     (result,) = qk_layers(
-        loaded, options.vocabulary, vectors=options.vectors, layers=layer, heads=head, top_k=options.top_k
+        weights, options.vocabulary, vectors=options.vectors, layers=layer, heads=head, top_k=options.top_k
     )
     if out is not None:
-        save_words(result.pairs, out)
+        save_words(result.pairs, out, say=not quiet)
     else:
         print_words(result.pairs, result.energy, form, rows=rows, by_dimension=by_dimension)
 
@@ -113,13 +118,14 @@ def print_words(
             console.print(_dimensions(pairs, energy, rows) if by_dimension else _pairs(distinct, rows))
 
 
-def save_words(pairs: pd.DataFrame, out: Path, console: Console | None = None) -> None:
-    """Write all rows as .csv, .parquet or .json, by the name's ending, and say where they are."""
+def save_words(pairs: pd.DataFrame, out: Path, console: Console | None = None, *, say: bool = True) -> None:
+    """Write all rows as .csv, .parquet or .json, by the name's ending; say: where they are."""
     if out.suffix == ".json":
         write_text(out, _json(pairs))
     else:
         save(pairs, out)
-    (console or Console()).print(visible(f"Saved: {out}"), markup=False, highlight=False, soft_wrap=True)
+    if say:
+        (console or Console()).print(visible(f"Saved: {out}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _json(pairs: pd.DataFrame) -> str:

@@ -234,10 +234,15 @@ def adjust(p: ArrayLike, method: Literal["holm", "fdr_bh"] = "holm") -> np.ndarr
 
 
 def p_text(p: float) -> str:
-    """Write a p-value as a sentence says it: "p = 0.012", "p < 0.0001", "no p-value" for NaN."""
+    """Write a p-value as a sentence says it: "p = 0.012", "p < 0.001", "no p-value" for NaN.
+
+    The digits are those of tables and figures (`itlens.report.numbers.p_value`, a floor above).
+    """
     if not np.isfinite(p):
         return "no p-value"
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def _statistic_and_p(result: Any) -> tuple[float, float]:
@@ -248,6 +253,9 @@ def paired_cells(
     base: np.ndarray, tuned: np.ndarray, *, seed: int = 0, resamples: int = 2000, minimum: int = 5
 ) -> dict[str, np.ndarray]:
     """Return MEASURES but p_bh, each on (cell), of base and tuned on (prompt, cell); see the module."""
+    if not len(base):  # no prompt, so nothing to compare
+        nothing = {name: np.full(base.shape[1], np.nan) for name in MEASURES if name != "p_bh"}
+        return nothing | {"n": np.zeros(base.shape[1])}
     both = np.isfinite(base) & np.isfinite(tuned)
     x, y = np.where(both, base, np.nan), np.where(both, tuned, np.nan)
     d, n = y - x, both.sum(axis=0)

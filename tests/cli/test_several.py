@@ -56,7 +56,7 @@ def test_a_series(commands: Commands, files: Path, tmp_path: Path) -> None:
     assert "Compared with the first model" in out
     assert "instruction score" in out
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "2-sft", "3-dpo", "series.json", "tables", "report.html"
+        "2-sft", "3-dpo", "series.json", "index.jsonl", "tables", "report.html", "findings.json"
     }  # fmt: skip
     again = commands.run("report", tmp_path / "run")
     assert again == (0, out, "")
@@ -113,4 +113,4 @@ def test_a_folder_of_several_that_is_broken(commands: Commands, files: Path, tmp
     assert "does not name the models of a series" in commands.refused("report", tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "template.json").write_text("[]")
-    assert "holds no template study" in commands.refused("report", tmp_path / "other")
+    assert "template.json is damaged" in commands.refused("report", tmp_path / "other")

@@ -16,6 +16,7 @@ from itlens.stats.paired import (
     adjust,
     bootstrap_interval,
     cohen_dz,
+    paired_cells,
     paired_row,
     paired_t,
     welch,
@@ -122,3 +123,9 @@ def test_wilcoxon_with_ties_and_zeros_is_scipys(n: int) -> None:
         warnings.simplefilter("ignore")
         expected = stats.wilcoxon(d)
     assert wilcoxon(d) == (expected.statistic, expected.pvalue)
+
+
+def test_cells_of_no_prompt_are_not_numbers() -> None:
+    rows = paired_cells(np.empty((0, 3)), np.empty((0, 3)))
+    assert rows["n"].tolist() == [0, 0, 0]
+    assert all(np.isnan(values).all() for name, values in rows.items() if name != "n")
