@@ -118,9 +118,7 @@ def _of_hooked(which: str, model: Any, adapter: str | Path | None, tokenizer: An
     rotary, settings = settings_of_cfg(model.cfg) if wrapped is None else settings_of_config(wrapped.config)
     written = settings_as_written(wrapped.config) if wrapped is not None else None
     facts, mark, processing = cfg_facts(model.cfg), source.revision + mark, processing_of(model)
-    return Side(
-        which, source.name, facts, own, source.revision + mark, rotary, settings, written, processing=processing
-    )
+    return Side(which, source.name, facts, own, mark, rotary, settings, written, processing=processing)
 
 
 def adapter_notices(adapter: Adapter, found: Fit, names: list[str], dtype: str | torch.dtype) -> list[str]:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from itlens.errors import ModelError, PairError
-from itlens.models import ModelPair, load_pair, pair, source_of
+from itlens.models import ModelPair, load_model, load_pair, pair, source_of
+from itlens.models.compatibility import Side
 from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
 
 
@@ -141,3 +142,9 @@ def test_objects() -> None:
     both = load_pair(base, tuned, tokenizer=tiny_tokenizer(), keep_both=True)
     assert both.check().notices == ("vocabulary size 300 and 310",)
     assert load_pair(both.base, both.tuned).check().notices == ("vocabulary size 300 and 310",)
+
+
+def test_a_loaded_model_has_the_revision_of_its_files(folders: tuple[Path, Path]) -> None:
+    model = load_model(folders[0])
+    assert Side.of("base", model).revision == source_of(model).revision
+    assert Side.of("base", model, adapter="x").revision == f"{source_of(model).revision}+x"
