@@ -103,10 +103,13 @@ def _with_own(
     return encoded, {"response_source": GENERATED, "finish": "empty" if finish == "eos" and not ids else finish}
 
 
-def stop_ids(source: ModelSource) -> list[int]:
-    """Return the ids that end a response: the tokenizer's EOS, and those of the checkpoint's generation settings."""
+def stop_ids(source: ModelSource, size: int | None = None) -> list[int]:
+    """Return the ids that end a response: the tokenizer's EOS, and those of the checkpoint's generation settings.
+
+    size: only ids below it."""
     eos = getattr(source.tokenizer, "eos_token_id", None)
-    return sorted({*source.stop, *([] if eos is None else [int(eos)])})
+    ids = sorted({*source.stop, *([] if eos is None else [int(eos)])})
+    return [id for id in ids if size is None or id < size]
 
 
 def _greedy(model: HookedModel, ids: list[int], count: int, stops: list[int]) -> tuple[list[int], str]:

@@ -111,6 +111,16 @@ class ForcedPrompts(list[Forced]):
         self.left_out = tuple(left_out)
 
 
+def with_ends(prompts: Sequence[Forced], stops: Sequence[int], context: int) -> list[Forced]:
+    """Return the prompts, those that their model ended with that end as one target more, where it fits the context.
+
+    stops: ids that end a text and that both models have; the first stands for all until `Forced.with_end`."""
+    return [
+        prompt.ended_by(stops[0]) if prompt.finish == "eos" and stops and len(prompt.read) < context else prompt
+        for prompt in prompts
+    ]
+
+
 def left_out_attrs(read: Iterable[Forced]) -> dict[str, str]:
     """Return for a result's attrs: left_out, the ids of prompts that were left out, and a note that says why, or ""."""
     ids: tuple[str, ...] = getattr(read, "left_out", ())

@@ -36,7 +36,7 @@ from itlens.hooked.hooks import Hook, run_hooked
 from itlens.hooked.pair_inputs import as_pair, asked_sides, comparable, forced_pair, refuse_beyond_either
 from itlens.hooked.readout import Readout, refuse_other_readout, save_readout
 from itlens.hooked.response import stop_ids
-from itlens.hooked.tokens import Forced, left_out_attrs
+from itlens.hooked.tokens import Forced, left_out_attrs, with_ends
 from itlens.models import HookedModel, ModelPair, source_attrs, source_of
 from itlens.models.memory import room_for, rows_at_a_time
 from itlens.models.precision import as_numbers
@@ -96,7 +96,7 @@ def divergence(
             tell = Counted(progress if callable(progress) else bar, 4 * len(read))
             work = _Work(folder, unembeddings, size, rows, tell)
             writer = _Side.of(getattr(both, sides.donor), sides.donor, work)
-            texts = writer.read_all(_with_ends(read, writer.stops, context))
+            texts = writer.read_all(with_ends(read, writer.stops, context))
             writer.model = None  # one model in memory at a time
             other = _Side.of(getattr(both, sides.receiver), sides.receiver, work)
             places = other.find_places(texts)
@@ -113,13 +113,6 @@ def divergence(
     settings = {"responses": responses, "format": format, "max_new_tokens": count, "vocabulary": size}
     said = provenance("divergence", **attrs, **settings, **left_out_attrs(read))
     return divergence_dataset(texts, partings, report, said)
-
-
-def _with_ends(read: Sequence[Forced], stops: Sequence[int], context: int) -> list[Forced]:
-    """Return the prompts, those that their model ended with that end as one target more."""
-    return [
-        one.ended_by(stops[0]) if one.finish == "eos" and stops and len(one.read) < context else one for one in read
-    ]
 
 
 @dataclass(frozen=True)
@@ -157,7 +150,7 @@ class _Side:
     @classmethod
     def of(cls, model: HookedModel, name: str, work: _Work) -> _Side:
         """Keep what is needed when the model has left memory."""
-        stops = [stop for stop in stop_ids(source_of(model)) if stop < work.size]
+        stops = stop_ids(source_of(model), work.size)
         readout = save_readout(model, work.unembeddings, name, work.size)
         return cls(name, model, work, readout, stops, source_attrs(model), {})
 

@@ -29,7 +29,7 @@ from itlens.hooked.hooks import run_hooked
 from itlens.hooked.pair_inputs import as_pair, asked_sides, comparable, forced_pair, refuse_beyond_either
 from itlens.hooked.readout import Readout, RunningSoftmax, refuse_other_readout, save_readout
 from itlens.hooked.response import stop_ids
-from itlens.hooked.tokens import Forced, left_out_attrs
+from itlens.hooked.tokens import Forced, left_out_attrs, with_ends
 from itlens.models import HookedModel, ModelPair, source_attrs, source_of
 from itlens.models.compatibility import PairReport
 from itlens.models.memory import room_for
@@ -81,6 +81,7 @@ def token_shift(
     both = as_pair(pair)
     report = comparable(both)
     size = int(min(report.base["vocabulary"], report.tuned["vocabulary"]))
+    context = int(min(report.base["context"], report.tuned["context"]))
     with activation_cache(cache) as folder, late_bar("token shift", show=progress is True) as bar:
         read = forced_pair(
             both, prompts, responses, asked_sides("base->tuned" if first == "base" else "tuned->base", responses),
@@ -89,7 +90,7 @@ def token_shift(
         refuse_beyond_either(read, report)
         tell = Counted(progress if callable(progress) else bar, 3 * len(read))
         writer = getattr(both, first)
-        texts = _with_ends(read, writer, report, size)
+        texts = with_ends(read, stop_ids(source_of(writer), size), context)
         recorded = {first: _record(writer, first, texts, size, folder, tell)}
         texts = recorded[first].prompts
         del writer  # it would stay in memory while the other model runs
@@ -112,15 +113,6 @@ def _order(responses: object) -> tuple[str, str]:
     return ("base", "tuned") if responses == "base" else ("tuned", "base")
 
 
-def _with_ends(read: Sequence[Forced], writer: HookedModel, report: PairReport, size: int) -> list[Forced]:
-    """Return the prompts, those that their model ended with that end as one target more, where both models have it."""
-    stops = [stop for stop in stop_ids(source_of(writer)) if stop < size]
-    context = min(report.base["context"], report.tuned["context"])
-    return [
-        one.ended_by(stops[0]) if one.finish == "eos" and stops and len(one.read) < context else one for one in read
-    ]
-
-
 @dataclass(frozen=True)
 class _Recorded:
     """What is kept of a model besides its streams. prompts: their ends as the model that wrote them has it."""
@@ -135,7 +127,7 @@ def _record(
 ) -> _Recorded:
     """Run a model over the prompts; its last residual stream where targets are predicted goes into the cache."""
     readout = save_readout(model, cache, side, size)
-    stops = [stop for stop in stop_ids(source_of(model)) if stop < size]
+    stops = stop_ids(source_of(model), size)
     kept: list[Forced] = []
     with undisturbed(model):
         for number, prompt in enumerate(prompts):
