@@ -158,9 +158,9 @@ def score_of(result: xr.DataArray | xr.Dataset) -> xr.DataArray:
         result = result["score"].assign_attrs(marks)
     if set(result.dims) != {"source", "target"}:
         raise ResultError(f"Expected scores on the axes (source, target), got {result.dims}.")
-    if not np.isfinite(np.asarray(result)).all():
+    if not np.isfinite(result.values).all():
         raise ResultError("The scores hold NaN or infinite values: compute them again, in a higher precision.")
-    return result.transpose("source", "target")
+    return result if result.dims == ("source", "target") else result.transpose("source", "target")
 
 
 def source_ranges(ds: xr.Dataset, axis: str = "source") -> tuple[str, np.ndarray, np.ndarray]:

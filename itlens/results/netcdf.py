@@ -15,14 +15,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from itlens.errors import StoreError
 from itlens.files import is_plain_text
+from itlens.results.netcdf_file import BOOKKEEPING, NO_VARIABLE, dataset_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _JSON, _KIND = "itlens_json", "itlens_dataarray"
 _JSON_VALUES = "itlens_json_values"
 _UNNAMED = "itlens_unnamed"
-_SMALL = 4096  # bytes; to compress less takes more space than it saves, a file of one prompt 36 kB in place of 20
 _PACKED = 1100  # times that deflate can pack bytes, at the very most (1,032)
 _MOST_TEXT = 1 << 28  # bytes of the texts of one variable, where they could be more than the file holds
 _MANY = 16  # texts of an attribute
@@ -39,9 +39,7 @@ _SLACK = 1 << 20  # bytes that a file may leave to HDF5's fill values
 _SEAL = b"\nitlens sha256 "  # then 64 digits, behind everything else
 _SEALED = "itlens_sealed"  # an attribute: there was such a line
 _HEAP, _HEAP_HEAD, _OBJECT_HEAD = b"GCOL\1\0\0\0", 16, 16  # of HDF5's heaps of texts: bytes
-_NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
-# what HDF5 and netCDF keep for themselves
-_BOOKKEEPING = {"DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
+_NO_VARIABLE = NO_VARIABLE.encode()
 # attributes by which values are to be read in another way than they stand there
 _CODED = {"scale_factor", "add_offset", "missing_value", "_Unsigned", "units", "calendar", "flag_values"}
 _FILTERS = (1, 2, 3)  # deflate, shuffle, fletcher32
@@ -49,20 +47,13 @@ _FILTERS = (1, 2, 3)  # deflate, shuffle, fletcher32
 
 def netcdf_bytes(result: xr.Dataset | xr.DataArray) -> bytes:
     """Return a Dataset or DataArray as a netCDF 4 file."""
-    import h5netcdf  # a third of a second; a program that only reads tables should not wait for it
-
     if isinstance(result, xr.DataArray):
         mark = {_KIND: "" if result.name is None else str(result.name)}
         result = result.to_dataset(name=_UNNAMED if result.name is None else result.name).assign_attrs(mark)
     ds = xr.Dataset(attrs={**_encode_attrs(result.attrs), _SEALED: 1})
     ds = ds.assign({name: _encode_variable(result[name].variable) for name in result.data_vars})
     ds = ds.assign_coords({name: _encode_variable(result[name].variable) for name in result.coords})
-    for variable in ds.variables.values():
-        variable.encoding = {"zlib": True, "complevel": 4, "shuffle": True} if _is_packable(variable) else {}
-    buffer = io.BytesIO()
-    with h5netcdf.File(buffer, "w") as file:
-        ds.dump_to_store(xr.backends.H5NetCDFStore(file))
-    data = buffer.getvalue()
+    data = dataset_bytes(ds)
     return data + _seal(data)
 
 
@@ -79,15 +70,17 @@ def read_netcdf(data: bytes) -> xr.Dataset | xr.DataArray:
     if not sealed:
         _check_heaps(data)
     with h5py.File(io.BytesIO(data), "r") as file:
-        _check_structure(file, len(data), set())
-        raw = _plain_dataset(file)
+        raw = _plain_parts(file, _check_structure(file, len(data), set()))
     if raw is None:
-        raw = xr.load_dataset(io.BytesIO(data), engine="h5netcdf")
-    attrs = _decode_attrs(raw.attrs)
+        other = xr.load_dataset(io.BytesIO(data), engine="h5netcdf")
+        raw = {str(name): each for name, each in other.variables.items()}, {*map(str, other.coords)}, other.attrs
+    variables, named, raw_attrs = raw
+    attrs = _decode_attrs(raw_attrs)
     if attrs.pop(_SEALED, 0) and not sealed:
         raise StoreError("its end is missing")
-    values = xr.Dataset(attrs=attrs).assign({name: _decode_variable(raw[name].variable) for name in raw.data_vars})
-    ds: xr.Dataset = values.assign_coords({name: _decode_variable(raw[name].variable) for name in raw.coords})
+    decoded = {name: _decode_variable(variable) for name, variable in variables.items()}
+    coords = {name: variable for name, variable in decoded.items() if name in named or variable.dims == (name,)}
+    ds = xr.Dataset({name: each for name, each in decoded.items() if name not in coords}, coords, attrs)
     if _KIND not in attrs:
         return ds
     if (name := attrs[_KIND] or _UNNAMED) not in ds:
@@ -116,33 +109,38 @@ def _check_heaps(data: bytes) -> None:
         at = data.find(_HEAP, at + 1)
 
 
-def _check_structure(group: h5py.Group, size: int, seen: set[int]) -> None:
+def _check_structure(group: h5py.Group, size: int, seen: set[int]) -> dict[str, Any]:
     """Raise StoreError where values are not in the file itself, plain or packed, or are too many to be in it.
 
-    seen: addresses of the groups that were checked; one may be reached in many ways, also from within itself.
+    Returns what the group holds, by name. seen: addresses of the groups that were checked; one may be reached in many
+    ways, also from within itself.
     """
     import h5py
 
+    items: dict[str, Any] = {}
     if (place := h5py.h5o.get_info(group.id).addr) in seen:
-        return
+        return items
     seen.add(place)
     _check_attributes(group, size)
     for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        if group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type != h5py.h5l.TYPE_HARD:
             raise StoreError(f"its {name!r} is a link to somewhere else; such files are not read")
-        item = group[name]
+        item = items[name] = group[name]
         if isinstance(item, h5py.Group):
             _check_structure(item, size, seen)
         elif isinstance(item, h5py.Dataset):
-            if item.is_virtual or item.external:
+            layout = item.id.get_create_plist()
+            if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count():
                 raise StoreError(f"the values of {name!r} are in other files; such files are not read")
-            if unknown := {*_filters(item)} - {*_FILTERS}:
+            filters = {layout.get_filter(number)[0] for number in range(layout.get_nfilters())}
+            if unknown := filters - {*_FILTERS}:
                 raise StoreError(f"{name!r} is packed by filter {min(unknown)} of HDF5; known is deflate")
             if item.nbytes > _PACKED * size + _SLACK or (not item.id.get_storage_size() and item.nbytes > _SLACK):
                 raise StoreError(f"{name!r} claims {item.nbytes:,} bytes of values, in a file of {size:,}")
             if h5py.check_vlen_dtype(item.dtype) is not None and item.size * size > _MOST_TEXT:
                 _check_lengths(item)
             _check_attributes(item, size)
+    return items
 
 
 def _check_lengths(item: h5py.Dataset) -> None:
@@ -172,24 +170,24 @@ def _check_attributes(item: Any, size: int) -> None:
             raise StoreError(f"the attribute {name!r} claims {count:,} texts, in a file of {size:,} bytes")
 
 
-def _filters(item: h5py.Dataset) -> list[int]:
-    layout = item.id.get_create_plist()
-    return [layout.get_filter(number)[0] for number in range(layout.get_nfilters())]
+_Parts: TypeAlias = tuple[dict[str, xr.Variable], set[str], dict[str, Any]]
 
 
-def _plain_dataset(file: h5py.File) -> xr.Dataset | None:
-    """Return the variables of a file that holds no more than `netcdf_bytes` writes; None where it does."""
+def _plain_parts(file: h5py.File, items: Mapping[str, Any]) -> _Parts | None:
+    """Return the variables, names of coordinates and attributes of a file that holds no more than `netcdf_bytes`
+    writes; None where it does."""
     import h5py
 
     variables: dict[str, xr.Variable] = {}
     attrs = _attributes(file)
     named = str(attrs.pop("coordinates", "")).split()
-    for name, item in file.items():
+    for name, item in items.items():
         if not isinstance(item, h5py.Dataset) or name.startswith("_nc4_"):
             return None
-        if item.attrs.get("NAME", b"")[: len(_NO_VARIABLE)] == _NO_VARIABLE:
+        listed = [*item.attrs]
+        if "NAME" in listed and item.attrs["NAME"][: len(_NO_VARIABLE)] == _NO_VARIABLE:
             continue
-        own, dims = _attributes(item), _dimensions(file, name, item)
+        own, dims = _attributes(item, listed), _dimensions(file, name, item, listed)
         kind = own.pop("dtype", None)
         fill = own.pop("_FillValue", np.nan)
         if dims is None or own.keys() & _CODED or kind not in (None, "bool") or not _is_nan(fill):
@@ -201,8 +199,7 @@ def _plain_dataset(file: h5py.File) -> xr.Dataset | None:
         values = _texts(item) if is_text else np.asarray(item[()])
         variables[name] = xr.Variable(dims, values.astype(bool) if kind else values, own)
     attrs.pop("_NCProperties", None)
-    ds = xr.Dataset(variables, attrs=attrs)
-    return ds.set_coords([name for name in dict.fromkeys(named) if name in variables])
+    return variables, {*named} & {*variables}, attrs
 
 
 def _texts(item: h5py.Dataset) -> np.ndarray:
@@ -210,16 +207,20 @@ def _texts(item: h5py.Dataset) -> np.ndarray:
     return np.array(values.ravel().tolist(), dtype=np.str_).reshape(values.shape)
 
 
-def _dimensions(file: h5py.File, name: str, item: h5py.Dataset) -> tuple[str, ...] | None:
-    if "DIMENSION_LIST" in item.attrs:
-        return tuple(file[scales[0]].name.removeprefix("/") for scales in item.attrs["DIMENSION_LIST"])
-    if item.attrs.get("CLASS") == b"DIMENSION_SCALE":
+def _dimensions(file: h5py.File, name: str, item: h5py.Dataset, listed: Sequence[str]) -> tuple[str, ...] | None:
+    import h5py
+
+    if "DIMENSION_LIST" in listed:
+        names = [h5py.h5r.get_name(scales[0], file.id) for scales in item.attrs["DIMENSION_LIST"]]
+        return tuple(name.decode("utf-8").removeprefix("/") for name in names)
+    if "CLASS" in listed and item.attrs["CLASS"] == b"DIMENSION_SCALE":
         return (name,) if item.ndim == 1 else None
     return () if item.ndim == 0 else None
 
 
-def _attributes(item: Any) -> dict[str, Any]:
-    return {name: _attribute(item.attrs[name]) for name in item.attrs if name not in _BOOKKEEPING}
+def _attributes(item: Any, listed: Sequence[str] | None = None) -> dict[str, Any]:
+    names = item.attrs if listed is None else listed
+    return {name: _attribute(item.attrs[name]) for name in names if name not in BOOKKEEPING}
 
 
 def _attribute(value: Any) -> Any:
@@ -234,10 +235,6 @@ def _attribute(value: Any) -> Any:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
-
-
-def _is_packable(variable: xr.Variable) -> bool:
-    return variable.ndim > 0 and variable.nbytes > _SMALL and variable.dtype.kind in "iufb"
 
 
 def _encode_variable(variable: xr.Variable) -> xr.Variable:

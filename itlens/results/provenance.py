@@ -23,18 +23,24 @@ _PACKAGES = {
 
 
 @cache
-def _installed(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version of an installed package, or "not installed"."""
     try:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
 
 
+def hooked_exists() -> bool:
+    """Return whether the installed TransformerLens still has HookedTransformer (3.x), without importing it."""
+    return int(version_of("transformer-lens").partition(".")[0]) < 4
+
+
 def provenance(probe: str, **parameters: Any) -> dict[Any, Any]:
     """Return the attributes of a result: the probe's name, its parameters (None is written as "") and package
     versions."""
     flat = {name: "" if value is None else _plain(value) for name, value in parameters.items()}
-    return {"probe": probe, **flat, **{name: _installed(package) for name, package in _PACKAGES.items()}}
+    return {"probe": probe, **flat, **{name: version_of(package) for name, package in _PACKAGES.items()}}
 
 
 def word_attrs(probe: str, weights: Weights, vocab: Vocabulary, **settings: Any) -> dict[Any, Any]:

@@ -39,7 +39,7 @@ def own() -> xr.Dataset:
 
 def by_xarray(data: bytes, monkeypatch: pytest.MonkeyPatch) -> xr.Dataset | xr.DataArray:
     with monkeypatch.context() as patched:
-        patched.setattr(netcdf, "_plain_dataset", lambda file: None)
+        patched.setattr(netcdf, "_plain_parts", lambda file, items: None)
         return read_netcdf(data)
 
 
