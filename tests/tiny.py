@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from itlens.results.provenance import hooked_exists
+
+BACKENDS = ("hooked", "bridge") if hooked_exists() else ("bridge",)
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "gemma", "gemma2", "gemma3")
 
 _TEXT = """Translate the sentence into French. The quick brown fox jumps over the lazy dog, and the dog sleeps.

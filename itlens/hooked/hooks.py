@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Hook: TypeAlias = tuple[str, Callable[[torch.Tensor, Any], torch.Tensor | None]]
 Positions: TypeAlias = Sequence[int] | Int[torch.Tensor, " target"] | slice
 FIRST = slice(0, 1)  # the least work, where no logits are wanted
-_BEFORE_UNEMBED = "unembed.hook_in"
+BEFORE_UNEMBED = "unembed.hook_in"
 _LEVEL = -1  # the context of these hooks; those of run_with_hooks count from 1, and it removes its own only
 
 
@@ -75,7 +75,7 @@ def only_at(positions: Positions) -> Hook:
     def cut(value: torch.Tensor, hook: Any) -> torch.Tensor:
         return value[:, where]
 
-    return _BEFORE_UNEMBED, cut
+    return BEFORE_UNEMBED, cut
 
 
 @contextmanager

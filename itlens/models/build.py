@@ -18,7 +18,9 @@ from itlens.foreign import foreign
 from itlens.models.architectures import BUILDERS, SUPPORTED, architecture_of, hooked_fields
 from itlens.models.convert import hooked_weights
 from itlens.models.layout import free_layout
+from itlens.models.locate import split_revision
 from itlens.models.quiet import building
+from itlens.results.provenance import hooked_exists
 from itlens.tokenization import front_tokens
 
 
@@ -78,6 +80,8 @@ def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, 
 
 def official_name(name: str) -> str | None:
     """Return the name under which TransformerLens knows a hub id or alias, or None."""
+    if not hooked_exists():  # TransformerLens 4 keeps no table of names
+        return None
     from transformer_lens.loading_from_pretrained import make_model_alias_map
 
     return make_model_alias_map().get(name.lower())
@@ -131,7 +135,7 @@ def _settings_apart(tokenizer: Any) -> Any:
 
 def refuse_unsupported(config: Any, name: str) -> None:
     """Raise ModelError when neither this package nor TransformerLens (by official name) can convert the model."""
-    if architecture_of(config) not in BUILDERS and official_name(name) is None:
+    if architecture_of(config) not in BUILDERS and official_name(split_revision(name)[0]) is None:
         raise ModelError(
             f'{name} has the architecture {architecture_of(config)}, which backend="hooked" cannot convert; supported: '
             f'{", ".join(SUPPORTED)}, and the official hub names of TransformerLens. Try backend="bridge".'

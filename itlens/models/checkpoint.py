@@ -8,23 +8,31 @@ that is not there. Weights that no text model uses are named in a notice.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from itlens.errors import ModelError
 from itlens.foreign import foreign
-from itlens.models.adapter import Adapter, refuse_adapter_folder
+from itlens.models.adapter import Adapter, cast, generation_settings, refuse_adapter_folder
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.configuration import repaired_config
+from itlens.models.gguf_bulk import read_in_bulk
+from itlens.models.gguf_copy import copy_of, keep_copy
 from itlens.models.gguf_header import read_header
 from itlens.models.gguf_settings import refuse_other_angles, refuse_unread_tensors, stop_tokens
 from itlens.models.given import refuse_unreadable
-from itlens.models.locate import Located, locate_tokenizer, read_config
+from itlens.models.locate import Located, locate_tokenizer, read_config, safetensors_of
+from itlens.models.memory import give_back
 from itlens.models.quiet import building, quiet
+from itlens.models.tensor_files import TensorFiles
 from itlens.models.tokenizer_file import as_its_file_says
 from itlens.models.traits import stored_names
 
@@ -36,6 +44,7 @@ _UNUSED = {
     r"(^|\.)mtp\.": "heads that guess further tokens ahead",
     r"(^|\.)(vision_tower|vision_model|visual|multi_modal_projector|audio_tower)\.": "parts that read images or sound",
 }
+_PLAIN = ("float64", "float32", "float16", "bfloat16")  # precisions of weights that are read tensor by tensor
 _ADAPTED = re.compile(r"\.base_layer\.|\.lora_|\.modules_to_save\.|\.original_module\.|^base_model\.model\.")
 
 
@@ -47,17 +56,52 @@ def read_model_config(place: Located, *, trust_remote_code: bool = False) -> Any
 
 def load_checkpoint(place: Located, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> Any:
     """Return the Hugging Face model of a checkpoint, complete, in `dtype`, on the CPU, with eager attention."""
+    if place.gguf is not None:
+        return _load_gguf(place, config, dtype, trust_remote_code=trust_remote_code)
     if _outgrows_files(place, config):
         check_places(place, config, trust_remote_code=trust_remote_code)
     model = _loaded(place, config, dtype=dtype, attn_implementation="eager", trust_remote_code=trust_remote_code)
     refuse_unreadable(model, place.name)
-    if place.gguf is not None:
+    return model
+
+
+def _load_gguf(place: Located, config: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
+    """Return the model of a .gguf file, from its converted copy, which is made where there is none yet."""
+    known = architecture_of(config) in BUILDERS  # of others transformers joins and splits tensors
+    copied = copy_of(place, "model") if known else None
+    if copied is None:
+        options = {"attn_implementation": "eager", "trust_remote_code": trust_remote_code}
+        with read_in_bulk():
+            model = _loaded(place, config, dtype=torch.float32 if known else dtype, **options)
+        refuse_unreadable(model, place.name)
         header = read_header(place)
-        if architecture_of(config) in BUILDERS:  # of others transformers joins and splits tensors
+        if known:
             refuse_unread_tensors(model, header, place.name)
         refuse_other_angles(model, header, place.name)
         model.generation_config.eos_token_id = stop_tokens(header) or model.generation_config.eos_token_id
-    return model
+        refuse_not_finite(model, place.name)
+        size = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
+        copied = keep_copy(place, "model", partial(_write_model, model), size) if known else None
+        if copied is None:
+            cast(model, dtype)
+            return model
+        del model
+        give_back()
+    return load_checkpoint(copied, read_config(copied), dtype)
+
+
+def _write_model(model: Any, folder: Path) -> None:
+    """Write a model that was read from a .gguf file as a checkpoint of its own."""
+    with quiet():
+        plain = copy.deepcopy(model.config)
+        plain.architectures, plain.dtype = [architecture_of(plain)], torch.float32
+        for name in ("quantization_config", "_pre_quantization_dtype"):
+            vars(plain).pop(name, None)
+        plain.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+        tensors = {id(tensor): (name, tensor) for name, tensor in reversed(list(model.named_parameters()))}
+        named = {name: tensor.detach().contiguous() for name, tensor in tensors.values()}
+        save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def check_places(place: Located, config: Any, *, trust_remote_code: bool = False) -> None:
@@ -78,24 +122,54 @@ def _outgrows_files(place: Located, config: Any) -> bool:
 
 
 def _loaded(place: Located, config: Any, **options: Any) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
     _refuse_integers(place, config)
+    state = _state(place, config, options["dtype"]) if can_be_filled(place, config) and "dtype" in options else None
+    files: dict[str, Any] = (
+        {"gguf_file": place.gguf, "local_files_only": True} if state is None else {"state_dict": state}
+    )
+    kind: Any = AutoModelForCausalLM if state is None else MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), building():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            place.folder,
+        loaded: Any = kind.from_pretrained(
+            place.folder if state is None else None,
+            **files,
             config=config,
-            gguf_file=place.gguf,
-            local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # its error names neither the weight nor the sizes; refused below
             **options,
         )
     model, info = loaded
+    if state is not None:
+        model.config.name_or_path = str(place.folder)
+        model.generation_config = generation_settings(place) or model.generation_config
     _refuse_other_sizes(place, info)
     _refuse_missing(place, info)
     _refuse_unused(place, config, info["unexpected_keys"])
     return model
+
+
+def can_be_filled(place: Located, config: Any) -> bool:
+    """Whether an empty model is filled tensor by tensor from these files: plain numbers in safetensors, of an
+    architecture whose tensors are stored as the model has them. Others are loaded by transformers alone."""
+    if place.gguf is not None or getattr(config, "quantization_config", None) or "auto_map" in vars(config):
+        return False
+    if architecture_of(config) not in BUILDERS or not (paths := safetensors_of(place.folder)):
+        return False
+    kinds = stored_names(place)
+    whole = all(path.is_file() for path in paths) and bool(kinds)
+    return whole and all(kind in _PLAIN or _reason_unused(key) is not None for key, kind in kinds.items())
+
+
+def _state(place: Located, config: Any, dtype: torch.dtype) -> dict[str, Tensor] | None:
+    """Return the tensors of a checkpoint in `dtype`, one converted after another; None where its files are broken, as
+    transformers then says."""
+    try:
+        files = TensorFiles(place)
+        used = [key for key in files.tensors if files.tensors[key].plain and 0 not in files.tensors[key].shape]
+        return {key: files.converted(key, dtype) for key in used}
+    except ModelError:
+        return None
 
 
 def ready(model: Any, device: str, name: str) -> Any:
@@ -182,12 +256,21 @@ def refuse_not_finite(model: Any, name: str) -> None:
                 )
 
 
+def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    with quiet():
+        tokenizer.save_pretrained(folder)
+
+
 def load_tokenizer(place: Located, *, trust_remote_code: bool = False) -> Any:
     """Return the tokenizer that lies next to a checkpoint's weights. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
+    copied = copy_of(place, "tokenizer")
+    if copied is not None:
+        return load_tokenizer(copied)
     remedy = "To load the model with another one, pass tokenizer= (a tokenizer, or a folder or hub id that has one)."
-    with foreign(ModelError, f"No tokenizer can be loaded from {place.name}", remedy), quiet():
+    reading = quiet() if place.gguf is None else read_in_bulk()
+    with foreign(ModelError, f"No tokenizer can be loaded from {place.name}", remedy), reading:
         tokenizer = AutoTokenizer.from_pretrained(
             place.folder,
             config=repaired_config(place),
@@ -195,6 +278,8 @@ def load_tokenizer(place: Located, *, trust_remote_code: bool = False) -> Any:
             trust_remote_code=trust_remote_code,
             local_files_only=True,
         )
+    if place.gguf is not None:
+        keep_copy(place, "tokenizer", lambda folder: _write_tokenizer(tokenizer, folder))
     return as_its_file_says(tokenizer, place)
 
 

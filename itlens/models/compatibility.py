@@ -16,7 +16,8 @@ from itlens.errors import PairError
 from itlens.models.adapter import HALF, Adapter, Fit, fit, never_trained, read_adapter
 from itlens.models.architectures import cfg_facts, config_facts
 from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unused_weights
-from itlens.models.locate import locate
+from itlens.models.given import ModelRecipe
+from itlens.models.locate import locate, split_revision
 from itlens.models.source import object_fingerprint, place_fingerprint, source_of
 from itlens.models.traits import (
     Settings,
@@ -84,6 +85,9 @@ class Side:
         """Make it from a name, a path or a loaded model. dtype: the precision it will be loaded in."""
         if hasattr(model, "hook_dict"):
             return _of_hooked(which, model, adapter, tokenizer)
+        if isinstance(model, ModelRecipe):
+            made: Side = model.side(which)
+            return made
         read = read_adapter(adapter) if adapter is not None else None
         if isinstance(model, (str, Path)):
             place = locate(model, revision=revision)
@@ -124,7 +128,9 @@ def _of_hooked(which: str, model: Any, adapter: str | Path | None, tokenizer: An
 def adapter_notices(adapter: Adapter, found: Fit, names: list[str], dtype: str | torch.dtype) -> list[str]:
     """Return what is to know of an adapter on a model of these names, a sentence each."""
     notices = []
-    if adapter.base and Path(adapter.base).name.lower() not in {Path(name).name.lower() for name in names}:
+    if adapter.base and Path(adapter.base).name.lower() not in {
+        Path(split_revision(name)[0]).name.lower() for name in names
+    }:
         notices.append(
             f"the adapter {adapter.name} names {adapter.base} as its base, and is merged into {names[0]}: with other "
             "weights than those it was trained on, it is no model that anybody trained"
@@ -196,10 +202,7 @@ def _processed(base: Side, tuned: Side) -> list[str]:
 def _computed(base: Side, tuned: Side) -> list[str]:
     """Return what differs in how the two compute with their weights, and in how these are stored."""
     notices = []
-    first, second = (base.rotary, base.settings), (tuned.rotary, tuned.settings)
-    if base.written and tuned.written and (first == base.written or second == tuned.written):
-        first, second = base.written, tuned.written  # HookedTransformer has no names for one of the two
-    rotary, other = (different(*parts) for parts in zip(first, second, strict=True))
+    rotary, other = different_settings(base, tuned)
     if rotary:
         notices.append(
             f"rotary positions differ ({'; '.join(rotary)}): with equal weights the two attend to other positions, so "
@@ -212,6 +215,14 @@ def _computed(base: Side, tuned: Side) -> list[str]:
         )
     stored = rounding((base.stored, tuned.stored))
     return notices if stored is None else [*notices, stored]
+
+
+def different_settings(base: Side, tuned: Side) -> tuple[list[str], list[str]]:
+    """Return the rotary positions and the other settings in which two models differ, each with both values."""
+    first, second = (base.rotary, base.settings), (tuned.rotary, tuned.settings)
+    if base.written and tuned.written and (first == base.written or second == tuned.written):
+        first, second = base.written, tuned.written  # HookedTransformer has no names for one of the two
+    return different(first[0], second[0]), different(first[1], second[1])
 
 
 def _sizes(base: Side, tuned: Side) -> list[str]:

@@ -3,18 +3,22 @@
 transformers refuses a whole number where a fraction is declared ("rms_norm_eps": 1), which loads everywhere else: such
 numbers are written as declared. It accepts sizes from which no model can be made (no heads, a thousand million layers),
 which end in a division by zero or not at all: those are refused.
+
+A folder that holds no model, and a layer or head that config.json does not have, are refused before torch and
+TransformerLens are imported, which takes seconds (`refuse_at_a_glance`).
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 from itlens.errors import ModelError
 from itlens.foreign import read_settings
-from itlens.models.locate import Located
-from itlens.selection import as_whole
+from itlens.models.locate import Located, local_path, locate
+from itlens.selection import as_whole, chosen
 
 # setting -> the largest value: far beyond every released model, and small enough to be refused at once
 _SIZES = {
@@ -30,6 +34,12 @@ _SIZES = {
     "n_head": 100_000,
     "n_embd": 10_000_000,
     "n_positions": 10**12,
+}
+
+# a count -> the names under which configs have it
+_COUNTS = {
+    "layer": ("num_hidden_layers", "n_layer", "num_layers"),
+    "head": ("num_attention_heads", "n_head", "num_heads"),
 }
 
 
@@ -93,3 +103,31 @@ def _refuse_stops(stops: Any, file: str, place: Located) -> None:
             raise ModelError(
                 f"The {file} of {place.name} says eos_token_id = {stops!r}; expected a token's id or a list of ids."
             )
+
+
+def refuse_at_a_glance(*models: str | Path | None, layer: int | None = None, head: int | None = None) -> None:
+    """Raise ModelError for a local folder without a model, and ProbeError for a layer or head that its config has not.
+
+    What cannot be seen here (hub ids, .gguf files, configs of other forms) is left to the loader and the probes.
+    """
+    for model in models:
+        if model is None or not local_path(str(model)).exists():
+            continue
+        place = locate(model)
+        path = place.folder / "config.json"
+        if place.gguf is not None or not path.is_file():
+            continue
+        config = read_settings(path, ModelError, f"The config.json of {place.name}")
+        for name, number in (("layer", layer), ("head", head)):
+            count = _count(config, name)
+            if number is not None and count is not None:
+                chosen(name, number, count)
+
+
+def _count(config: dict[str, Any], name: str) -> int | None:
+    text = config.get("text_config")
+    for settings in (config, text if isinstance(text, dict) else {}):
+        for key in _COUNTS[name]:
+            if isinstance(settings.get(key), int) and settings[key] > 0:
+                return int(settings[key])
+    return None

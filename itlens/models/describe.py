@@ -14,8 +14,9 @@ from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name
 from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unused_weights
 from itlens.models.compatibility import adapter_notices
-from itlens.models.load import Backend, dtype_name, ends_of, load_model, resolve_device
-from itlens.models.locate import Located, local_path, locate
+from itlens.models.hooked_model import Backend, backend_in_use
+from itlens.models.load import dtype_name, ends_of, load_model, resolve_device
+from itlens.models.locate import Located, local_path, locate, split_revision
 from itlens.models.quiet import building
 from itlens.models.source import place_fingerprint, source_of
 from itlens.models.traits import settings_of_config, shown, stored_names, stored_precision
@@ -46,8 +47,10 @@ def describe_model(
 
     Raises ModelError as `load_model` does.
     """
-    official = None if local_path(str(name_or_path)).exists() else official_name(str(name_or_path))
-    place = locate(official or name_or_path, revision=revision)
+    backend = backend_in_use(backend)
+    alias, own_revision = split_revision(str(name_or_path))
+    official = None if local_path(str(name_or_path)).exists() else official_name(alias)
+    place = locate(official or name_or_path, revision=(own_revision if official else None) or revision)
     config = read_model_config(place, trust_remote_code=trust_remote_code)
     read = read_adapter(adapter) if adapter is not None else None
     own = resolve_tokenizer(tokenizer, place, adapter=read, trust_remote_code=trust_remote_code)

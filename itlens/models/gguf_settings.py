@@ -20,6 +20,7 @@ import numpy as np
 
 from itlens.errors import ModelError
 from itlens.foreign import foreign
+from itlens.models.gguf_bulk import read_in_bulk
 from itlens.models.gguf_header import GgufHeader
 from itlens.models.precision import as_numbers
 
@@ -207,7 +208,7 @@ def refuse_unread_tensors(model: Any, header: GgufHeader, name: str) -> None:
     """Raise ModelError for tensors that have no place in the model: transformers leaves them out without a word."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    with foreign(ModelError, f"The tensors of {name} cannot be compared with the model"):
+    with foreign(ModelError, f"The tensors of {name} cannot be compared with the model"), read_in_bulk():
         processors: Any = reader.TENSOR_PROCESSORS
         processor = processors.get(header.values.get("general.architecture"), reader.TensorProcessor)
         read = set(reader.get_gguf_hf_weights_map(model, processor(config={})))

@@ -1,11 +1,14 @@
 """A Hugging Face model that the caller made: what can be read of it, and that it is given back as it was.
 
+(`ModelRecipe` is a model that is given as a way to make it, and made when it is loaded.)
+
 For the load check it is run in evaluation mode with eager attention (fused kernels leave out Gemma 2's caps on
 attention scores). Both are the caller's settings, and so they are put back; its tensors are neither moved nor written.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -14,6 +17,19 @@ from typing import Any
 import torch
 
 from itlens.errors import ModelError
+
+
+class ModelRecipe(ABC):
+    """A model that is made when it is loaded: `load_model` calls `made`, and a pair calls `side` before."""
+
+    @abstractmethod
+    def made(self, **options: Any) -> Any:
+        """Return the loaded model. options: of `load_model`."""
+
+    @abstractmethod
+    def side(self, which: str, **options: Any) -> Any:
+        """Return what is known of the model without its weights (`itlens.models.compatibility.Side`)."""
+
 
 _READABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

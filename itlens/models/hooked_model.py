@@ -1,16 +1,25 @@
-"""What every part of itlens asks of a model: the surface that HookedTransformer and TransformerBridge share."""
+"""The two classes of TransformerLens that a model is loaded as, and the surface that every part of itlens uses of both.
+
+TransformerLens 4.0 removed HookedTransformer. There `backend="hooked"` means the bridge, and the first load says so:
+hook points, probes and results keep their names, and scores agree to rounding.
+"""
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from torch import Tensor, nn
 
 from itlens.errors import ModelError
+from itlens.results.provenance import hooked_exists
 
+Backend = Literal["hooked", "bridge"]
 Hook: TypeAlias = tuple[str | Callable[[str], bool], Callable[..., Any]]
 
 
@@ -57,3 +66,35 @@ def refuse_no_model(model: object, call: str) -> None:
         raise ModelError(f"{call} got {name} as the model; expected a loaded model: itlens.load_model({name}).")
     kind = type(model).__name__
     raise ModelError(f"{call} got a {kind} as the model; expected a loaded model: itlens.load_model(name).")
+
+
+def backend_in_use(asked: Backend) -> Backend:
+    """Return the backend that a model is loaded with, where `asked` was asked for.
+
+    Raises ModelError for a name that is no backend. Warns (once per process) where TransformerLens 4 has no "hooked".
+    """
+    if asked not in get_args(Backend):
+        raise ModelError(f'backend is {asked!r}; expected "hooked" or "bridge".')
+    if asked == "hooked" and not hooked_exists():
+        _say_once()
+        return "bridge"
+    return asked
+
+
+def backend_of(model: object) -> Backend:
+    """Return the backend of a loaded model, whoever loaded it."""
+    if not hooked_exists():
+        return "bridge"
+    from transformer_lens import HookedTransformer
+
+    return "hooked" if isinstance(model, HookedTransformer) else "bridge"
+
+
+@functools.cache
+def _say_once() -> None:
+    warnings.warn(
+        f"TransformerLens {version('transformer-lens')} has no HookedTransformer: models are loaded as "
+        'TransformerBridge (backend="bridge"), and results say so.',
+        UserWarning,
+        stacklevel=4,
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -22,15 +22,15 @@ from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name, refuse_unsupported, to_bridge, to_hooked, to_official
 from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
 from itlens.models.checkpoint import load_checkpoint, read_model_config, ready, refuse_not_finite, resolve_tokenizer
-from itlens.models.given import evaluated, refuse_unreadable
-from itlens.models.hooked_model import HookedModel
-from itlens.models.locate import Located, local_path, locate
+from itlens.models.gguf_copy import copies
+from itlens.models.given import ModelRecipe, evaluated, refuse_unreadable
+from itlens.models.hooked_model import Backend, HookedModel, backend_in_use
+from itlens.models.locate import Located, local_path, locate, split_revision
 from itlens.models.memory import give_back, trim
 from itlens.models.running import own_precision
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
 from itlens.models.traits import stored_precision
 
-Backend = Literal["hooked", "bridge"]
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 
 
@@ -41,44 +41,63 @@ def load_model(
     *,
     adapter: str | Path | None = None,
     device: str | torch.device | None = None,
-    dtype: str | torch.dtype = "float32",
+    dtype: str | torch.dtype | None = None,
     tokenizer: Any = None,
-    backend: Backend = "hooked",
-    trust_remote_code: bool = False,
-    check: bool = True,
+    backend: Backend | None = None,
+    trust_remote_code: bool | None = None,
+    check: bool | None = None,
     revision: str | None = None,
+    cache: bool | None = None,
 ) -> HookedModel:
     """Return a `HookedTransformer` (backend "hooked", unprocessed weights) or `TransformerBridge` (backend "bridge").
 
+    TransformerLens 4 has no HookedTransformer: there "hooked" means "bridge", and the first load warns.
+
     name_or_path: a hub id, a local Hugging Face folder (whatever it is called), a .gguf file, or a loaded object: a
-    Hugging Face model (copied for "hooked", taken over by "bridge"), or a HookedTransformer or TransformerBridge, which
-    is returned as it is. adapter: a PEFT adapter (folder or hub id) merged before conversion. device: default CUDA
-    where there is one, else CPU. dtype: float32, float64, float16 or bfloat16. tokenizer: an object, a folder or hub
-    id; default the one next to the weights; False for none. check: compare logits with Hugging Face. revision: of a hub
-    id. The model is in evaluation mode and no parameter asks for gradients. `source_of(model)` tells where it is from
-    and the check's figures.
+    Hugging Face model (copied for "hooked", taken over by "bridge"), or a HookedTransformer or TransformerBridge,
+    which is returned as it is. adapter: a PEFT adapter (folder or hub id) merged before conversion. device: default
+    CUDA where there is one, else CPU. dtype: float32 (the default), float64, float16 or bfloat16. tokenizer: an object,
+    a folder or hub id; default the one next to the weights; False for none. backend: default "hooked".
+    trust_remote_code: run a checkpoint's own code; default False. check: compare logits with Hugging Face; default
+    True. revision: of a hub id, also as name@revision. cache: keep a converted copy of a .gguf file, and use it;
+    default True. Of an interpolation, what is not given is as its pair is loaded. The model is in evaluation mode and
+    no parameter asks for gradients. `source_of(model)` tells where it is from and the check's figures.
 
     Raises ModelError: not found, unreadable, incomplete or non-finite weights, an unknown architecture, no tokenizer,
     or logits that differ from Hugging Face's by more than rounding.
     """
-    if backend not in ("hooked", "bridge"):
-        raise ModelError(f'backend is {backend!r}; expected "hooked" or "bridge".')
+    if isinstance(name_or_path, ModelRecipe):
+        same = {
+            **{"device": device, "dtype": dtype, "tokenizer": tokenizer, "backend": backend, "revision": revision},
+            **{"trust_remote_code": trust_remote_code, "check": check, "cache": cache},
+        }
+        return _from_recipe(name_or_path, adapter, {name: each for name, each in same.items() if each is not None})
+    backend = backend_in_use("hooked" if backend is None else backend)
+    check = True if check is None else check
     source = ModelSource(
         name=str(name_or_path) if isinstance(name_or_path, (str, Path)) else type(name_or_path).__name__,
         revision="",
         backend=backend,
-        dtype=dtype_name(dtype),
+        dtype=dtype_name("float32" if dtype is None else dtype),
         device=resolve_device(device),
         adapter=str(adapter) if adapter is not None else None,
     )
     model: HookedModel
     if isinstance(name_or_path, (str, Path)):
-        model = _from_files(source, tokenizer, trust_remote_code, check, revision)
+        with copies(cache is not False):
+            model = _from_files(source, tokenizer, bool(trust_remote_code), check, revision)
     elif hasattr(name_or_path, "hook_dict"):
         model = _as_given(name_or_path, source, tokenizer)
     else:
         model = _from_object(name_or_path, source, tokenizer, check)
     return model
+
+
+def _from_recipe(recipe: ModelRecipe, adapter: Any, same: dict[str, Any]) -> HookedModel:
+    if adapter is not None:
+        raise ModelError("An adapter can only be merged into a Hugging Face model, not into an interpolation.")
+    made: HookedModel = recipe.made(**same)
+    return made
 
 
 def dtype_name(dtype: str | torch.dtype) -> str:
@@ -100,13 +119,15 @@ def resolve_device(device: str | torch.device | None) -> str:
 
 def _from_files(source: ModelSource, tokenizer: Any, remote_code: bool, check: bool, revision: str | None) -> Any:
     # an alias or official name of TransformerLens ("gpt2-small"), unless a folder of that name lies here
-    official = None if local_path(source.name).exists() else official_name(source.name)
-    place = locate(official or source.name, revision=revision, weights=True, code=remote_code)
+    official = None if local_path(source.name).exists() else official_name(split_revision(source.name)[0])
+    own = split_revision(source.name)[1] if official is not None else None  # an alias may name a revision as well
+    place = locate(official or source.name, revision=revision if own is None else own, weights=True, code=remote_code)
     config = read_model_config(place, trust_remote_code=remote_code)
     if source.backend == "hooked":
         refuse_unsupported(config, source.name)
     adapter = read_adapter(source.adapter) if source.adapter is not None else None
     own_tokenizer = resolve_tokenizer(tokenizer, place, adapter=adapter, trust_remote_code=remote_code)
+    trim()  # what reading a large vocabulary took, before the weights come on top of it
     dtype = DTYPES[source.dtype]
     model = load_checkpoint(place, config, _wide(dtype, place, adapter), trust_remote_code=remote_code)
     if adapter is not None:

@@ -6,7 +6,7 @@ A path is decided by what is on disk, a hub id by its form; nothing is guessed f
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from itlens.files import system_reason
 from itlens.foreign import disk_error, foreign, read_settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_REVISION = re.compile(r"[\w./+-]+")  # a branch, tag or commit
 _TEXT_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 _CODE_FILES = ["*.py"]
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
@@ -38,6 +39,7 @@ def locate(
 ) -> Located:
     """Find the files of a checkpoint; `weights` fetches the weight files too, `code` the Python files.
 
+    A hub id may name its own revision, which goes before `revision`: "owner/name@revision".
     Raises ModelError in one sentence: no such folder, not a checkpoint, not on the hub and not in its cache.
     """
     name = str(name_or_path)
@@ -46,11 +48,23 @@ def locate(
         return _folder(name, path)
     if path.is_file():
         return _file(name, path)
-    if not _HUB_ID.fullmatch(name) or path.suffix.lower() == ".gguf":
+    hub, own = split_revision(name)
+    if (
+        not _HUB_ID.fullmatch(hub)
+        or Path(hub).suffix.lower() == ".gguf"
+        or not (own is None or _REVISION.fullmatch(own))
+    ):
         raise ModelError(
-            f"There is no model at {name!r}; expected a folder with config.json, a .gguf file or a hub id (owner/name)."
+            f"There is no model at {name!r}; expected a folder with config.json, a .gguf file or a hub id (owner/name, "
+            "owner/name@revision)."
         )
-    return _fetched(name, revision, weights, code)
+    return replace(_fetched(hub, revision if own is None else own, weights, code), name=name)
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Return the hub id and the revision of "owner/name@revision"; None where it names none."""
+    hub, at, revision = name.partition("@")
+    return hub, revision if at else None
 
 
 def locate_adapter(adapter: str | Path) -> Located:
@@ -201,15 +215,21 @@ def read_config(place: Located, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoConfig
 
     from itlens.models.configuration import checked_config, repaired_config
+    from itlens.models.gguf_bulk import read_in_bulk
+    from itlens.models.gguf_copy import copy_of
     from itlens.models.gguf_header import read_header
     from itlens.models.gguf_settings import complete_config
     from itlens.models.quiet import quiet
 
+    copied = copy_of(place, "model")
+    if copied is not None:  # what the .gguf file says was checked when the copy was made
+        return read_config(copied)
     if place.gguf is None:
         _check_json(place)
     else:
         _need_gguf(place)
-    with foreign(ModelError, f"The config of {place.name} cannot be read"), quiet():
+    reading = quiet() if place.gguf is None else read_in_bulk()
+    with foreign(ModelError, f"The config of {place.name} cannot be read"), reading:
         config = repaired_config(place) or AutoConfig.from_pretrained(
             place.folder, gguf_file=place.gguf, trust_remote_code=trust_remote_code, local_files_only=True
         )

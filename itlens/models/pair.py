@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from itlens.errors import ModelError, PairError
+from itlens.models.checked_files import FileRecord
 from itlens.models.checkpoint import check_places, read_model_config
 from itlens.models.compatibility import PairReport, Side, compare_sides
+from itlens.models.gguf_copy import copies, reading_versions
 from itlens.models.hooked_model import HookedModel
 from itlens.models.load import load_model, resolve_device
 from itlens.models.locate import locate
 from itlens.models.memory import give_back
-from itlens.models.source import refuse_broken_files
+from itlens.models.source import place_fingerprint, refuse_broken_files
 
 
 class ModelPair:
@@ -71,14 +73,21 @@ class ModelPair:
         """Look through both models' weight files, one tensor at a time, before hours are spent on the first.
 
         Raises ModelError for files that are truncated or hold NaN, and for weights that are missing or have no place in
-        the model. Models given as objects are passed over.
+        the model. Models given as objects are passed over, and files that were found whole before are not read again.
         """
         remote = bool(self._same.get("trust_remote_code", False))
-        for model in self._names.values():
-            if isinstance(model, (str, Path)):
-                place = locate(model, revision=self._same.get("revision"), weights=True, code=remote)
-                refuse_broken_files(place)
-                check_places(place, read_model_config(place, trust_remote_code=remote), trust_remote_code=remote)
+        with copies(self._same.get("cache", True)):
+            for model in self._names.values():
+                if isinstance(model, (str, Path)):
+                    place = locate(model, revision=self._same.get("revision"), weights=True, code=remote)
+                    refuse_broken_files(place)
+                    record = FileRecord(
+                        place.folder / "config.json", f"places {reading_versions()} {place_fingerprint(place)}"
+                    )
+                    if not record.known:
+                        config = read_model_config(place, trust_remote_code=remote)
+                        check_places(place, config, trust_remote_code=remote)
+                        record.found_whole()
 
     def arguments(self, which: str) -> dict[str, Any]:
         """Return what `load_model` is called with for one model: name_or_path, adapter, and the arguments of both."""
@@ -102,7 +111,8 @@ class ModelPair:
             for name in ("tokenizer", "trust_remote_code", "revision", "dtype")
             if name in self._same
         }
-        return Side.of(which, self._names[which], adapter=self._adapters[which], **options)
+        with copies(self._same.get("cache", True)):
+            return Side.of(which, self._names[which], adapter=self._adapters[which], **options)
 
 
 def load_pair(

@@ -55,6 +55,14 @@ def building() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Put another value under a name of a module; inside `building`, so that one thread at a time does."""
+    with ExitStack() as stack:
+        _replace(stack, module, name, value)
+        yield
+
+
 def _silence(stack: ExitStack) -> None:
     _drop_messages(stack)
     _hide_bars(stack)

@@ -8,7 +8,8 @@ of some matrices only.
 
 A study runs hours of prompts through one model before it loads the other, so the files of both are checked first: the
 header of each safetensors file must describe all of it, and no number in it may be NaN or infinite. One tensor is read
-at a time. Weights in other formats are left to the loader.
+at a time, and a file that was found whole before is not read again (`checked_files`). Weights in other formats are left
+to the loader.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import torch
 
 from itlens.errors import ModelError
 from itlens.foreign import foreign
-from itlens.models.hooked_model import HookedModel, refuse_no_model
+from itlens.models.checked_files import FileRecord
+from itlens.models.hooked_model import HookedModel, backend_of, refuse_no_model
 from itlens.models.locate import Located, locate, locate_adapter, safetensors_of
 from itlens.tokenization import front_tokens
 
@@ -101,12 +103,10 @@ def source_of(model: HookedModel) -> ModelSource:
     if isinstance(noted, ModelSource):
         return noted
     refuse_no_model(model, "source_of")
-    from transformer_lens import HookedTransformer
-
     source = ModelSource(
         name=str(model.cfg.model_name),
         revision=object_fingerprint(model),
-        backend="hooked" if isinstance(model, HookedTransformer) else "bridge",
+        backend=backend_of(model),
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         device=str(next(model.parameters()).device),
         architecture=str(getattr(model.cfg, "original_architecture", None) or getattr(model.cfg, "architecture", "")),
@@ -175,9 +175,14 @@ def refuse_broken_files(place: Located) -> None:
     from safetensors import safe_open
 
     for path in _weight_files(place):
+        record = FileRecord(path, _of_files([path])) if path.is_file() else None
+        if record is not None and record.known:
+            continue
         with foreign(ModelError, f"The weights of {place.name} cannot be loaded"), safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 (not a mapping)
                 refuse_not_finite_tensor(file.get_tensor(name), name, place.name)
+        if record is not None:
+            record.found_whole()
 
 
 def _weight_files(place: Located) -> list[Path]:

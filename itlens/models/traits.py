@@ -44,7 +44,7 @@ _OTHER = (
 )
 # of a config: what says how a model is trained, stored, named or called, or what the pair's shape and tokens say
 _HARMLESS = re.compile(
-    r"^_|transformers_version|architectures|model_type|dtype|^output_|return_dict|use_cache|initializer|init_std"
+    r"^_|_version$|architectures|model_type|dtype|^output_|return_dict|use_cache|initializer|init_std"
     r"|dropout|drop_rate|pdrop|_token_id|vocab_size|max_position|n_positions|n_ctx|tie_word|label|problem_type|pretraining_tp"
     r"|chunk_size|is_encoder|auto_map|rope_parameters|router_(aux|z)|task_specific|hidden_size$|num_hidden_layers"
     r"|num_attention_heads|num_key_value_heads|intermediate_size|head_dim$"

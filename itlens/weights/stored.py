@@ -28,10 +28,10 @@ from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unuse
 from itlens.models.load import DTYPES, dtype_name, resolve_device
 from itlens.models.locate import Located, locate
 from itlens.models.source import place_fingerprint
+from itlens.models.tensor_files import TensorFiles
 from itlens.models.traits import stored_precision
 from itlens.weights import AttentionWeights, MlpWeights
 from itlens.weights.name_maps import HALVES, NAME_MAPS, Half, NameMap, sizes
-from itlens.weights.tensor_files import TensorFiles
 
 
 def open_weights(
@@ -87,7 +87,13 @@ def can_be_streamed(name: Any, *, revision: str | None = None) -> bool:
 
 
 def streamed(
-    name_or_path: Any, *, backend: str = "hooked", trust_remote_code: bool = False, check: bool = True, **options: Any
+    name_or_path: Any,
+    *,
+    backend: str = "hooked",
+    trust_remote_code: bool = False,
+    check: bool = True,
+    cache: bool = True,
+    **options: Any,
 ) -> StoredWeights | None:
     """Return `open_weights` of what can be read so; None for what has to be loaded as a model.
 

@@ -13,11 +13,10 @@ from itlens.models import load_model, source_of
 from itlens.tokenization import Response, encode
 from tests.chat_templates import TEMPLATES
 from tests.probes.reference import per_token_scores
-from tests.tiny import ARCHITECTURES, tiny_hf_model, tiny_tokenizer
+from tests.tiny import ARCHITECTURES, BACKENDS, tiny_hf_model, tiny_tokenizer
 
 PROMPT = "Translate the sentence: the cat sleeps by the river."
 RESPONSE = " Le chat dort, yes."
-BACKENDS = ("hooked", "bridge")
 
 
 def close_to(found, expected):

@@ -16,7 +16,7 @@ import xarray as xr
 import itlens
 from itlens.errors import ModelError
 from itlens.models.running import mend_tables
-from tests.tiny import tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_hf_model, tiny_tokenizer
 
 TEXT = "List three animals and three fruits: cat, dog"
 PROMPT = itlens.Prompt(TEXT, id="a", instruction="List three animals", response=" plum, pear")
@@ -106,7 +106,7 @@ def unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
             assert value == after[name], name
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_model_is_left_as_it_was(backend: str) -> None:
     """Also one that is being trained: gradients wanted, in training mode, with hooks of the caller's own."""
     model, other = tiny(backend), tiny(backend, 1)

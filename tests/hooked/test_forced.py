@@ -15,7 +15,7 @@ from itlens.hooked.hooks import hook_points, run_hooked, token_logprobs
 from itlens.hooked.response import respond, with_response
 from itlens.hooked.tokens import CLASSES, Forced, forced
 from itlens.tokenization import Finish, Response
-from tests.tiny import tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_hf_model, tiny_tokenizer
 
 TEMPLATE = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 PROMPT = itlens.Prompt(
@@ -23,7 +23,7 @@ PROMPT = itlens.Prompt(
 )
 
 
-@pytest.fixture(scope="module", params=["hooked", "bridge"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def model(request: pytest.FixtureRequest) -> object:
     tokenizer = tiny_tokenizer(chat_template=TEMPLATE)
     return itlens.load_model(tiny_hf_model("llama"), tokenizer=tokenizer, backend=request.param)

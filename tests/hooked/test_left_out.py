@@ -15,7 +15,7 @@ from itlens.hooked.hooks import run_hooked, token_logprobs
 from itlens.hooked.tokens import ForcedPrompts, forced, left_out_attrs
 from itlens.prompts.formats import EMPTY_FORM
 from tests.findings.patching.patch_pairs import PROMPTS, changed_heads, llama, pair_of
-from tests.tiny import tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_tokenizer
 
 BARE = [prompt.replace(response=None) for prompt in PROMPTS]
 SAID = f"1 of 6 prompts left out, because the model's own response is empty ({EMPTY_FORM}): p2"
@@ -81,7 +81,7 @@ def test_a_difference_is_over_the_prompts_that_both_models_answer(pair: Any) -> 
         itlens.diff.activations(base, tuned.assign_attrs(left_out=""))
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_hooks_act_in_order_and_are_taken_off(backend: str) -> None:
     model = itlens.load_model(llama(), tokenizer=tiny_tokenizer(), dtype="float64", backend=backend, check=False)
     tokens, met = torch.tensor([[5, 6, 7]]), []

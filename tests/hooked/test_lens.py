@@ -15,6 +15,7 @@ from itlens.hooked.hooks import token_logprobs
 from itlens.hooked.lens import lens_count, spread
 from itlens.hooked.tokens import Forced, forced
 from tests.findings.activation.activation_models import PROMPTS, shared
+from tests.tiny import BACKENDS
 
 
 def own_logprobs(model: Any, one: Forced, stop: int | None = None) -> np.ndarray:
@@ -30,7 +31,7 @@ def own_logprobs(model: Any, one: Forced, stop: int | None = None) -> np.ndarray
     return torch.log_softmax(logits[0, list(one.positions)].double(), -1).numpy()
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2", "gemma3"])
 def test_the_last_layer_is_the_models_own_output(architecture: str, backend: str) -> None:
     model = shared(architecture, backend)
@@ -43,7 +44,7 @@ def test_the_last_layer_is_the_models_own_output(architecture: str, backend: str
         assert last.lens_kl == 0 and last.lens_agreement == 1
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_a_layer_is_the_model_that_stops_there(architecture: str, backend: str) -> None:
     """Every statistic, by loops over the log-probabilities of runs in which later layers write nothing."""

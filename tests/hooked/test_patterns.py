@@ -16,13 +16,13 @@ import itlens
 from itlens.errors import ModelError, ProbeError, PromptError, ResultError
 from itlens.models import load_model, load_pair, source_of
 from tests.commands import Commands
-from tests.tiny import ARCHITECTURES, tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import ARCHITECTURES, BACKENDS, tiny_folder, tiny_hf_model, tiny_tokenizer
 
 TEXT = "Translate the sentence: the cat sleeps."
 HOSTILE = "<script>alert(1)</script>"
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_gives_hugging_faces_patterns(architecture: str, backend: str) -> None:
     hf = tiny_hf_model(architecture, dtype=torch.float64)

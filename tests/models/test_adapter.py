@@ -15,7 +15,7 @@ from torch import Tensor
 
 from itlens.errors import ModelError
 from itlens.models import describe_model, load_model, load_pair, pair, source_of
-from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_folder, tiny_hf_model, tiny_tokenizer
 
 peft = pytest.importorskip("peft", reason="the peft extra is not installed")
 
@@ -130,7 +130,7 @@ def test_a_merged_model_computes_what_peft_computes_without_merging(tmp_path: Pa
     model = tiny_hf_model("llama", tie_word_embeddings=tied)
     wrapped = _wrapped(model, copy.deepcopy(config))
     wrapped.save_pretrained(tmp_path)
-    for backend in ("hooked", "bridge") if tied else ("hooked",):
+    for backend in BACKENDS if tied else ("hooked",):
         own = load_model(copy.deepcopy(model), adapter=tmp_path, backend=backend, tokenizer=False)
         torch.testing.assert_close(logits(own), logits(wrapped), rtol=0, atol=1e-3)
 

@@ -40,6 +40,40 @@ def test_a_cache_that_holds_what_is_needed_is_enough(cached: Path) -> None:
     assert (place.folder, place.commit) == (cached, COMMIT)
 
 
+def test_a_name_may_say_its_own_revision(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    from itlens.models import load_pair
+
+    asked: list[tuple[str, Any]] = []
+
+    def snapshot(name: str, revision: Any = None, **options: Any) -> str:
+        asked.append((name, revision))
+        return str(cached)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    place = locate("owner/model@step1000")
+    assert (place.name, place.folder, place.commit) == ("owner/model@step1000", cached, COMMIT)
+    locate("owner/model", revision="main")
+    locate("owner/model@v2", revision="main")
+    assert asked == [("owner/model", "step1000"), ("owner/model", "main"), ("owner/model", "v2")]
+    asked.clear()
+    pair = load_pair("owner/model@step1000", "owner/model", revision="main")
+    assert pair.base.itlens_source.name == "owner/model@step1000"
+    assert pair.side("tuned").name == "owner/model"
+    assert {*asked} == {("owner/model", "step1000"), ("owner/model", "main")}
+
+
+@pytest.mark.parametrize("name", ["owner/model@", "@main", "owner/model@a/../b c"])
+def test_what_is_no_name_with_a_revision(name: str) -> None:
+    with pytest.raises(ModelError, match="owner/name"):
+        locate(name)
+
+
+def test_a_folder_may_have_the_sign_in_its_name(tmp_path: Path) -> None:
+    assert locate(tiny_folder(tmp_path / "model@main", "llama")).folder == tmp_path / "model@main"
+
+
 def test_weights_that_are_not_in_the_cache_are_named(cached: Path) -> None:
     (cached / "model.safetensors").unlink()
     assert locate("owner/model").folder == cached

@@ -17,9 +17,8 @@ from transformers.utils import logging as hf_logging
 from itlens.errors import ModelError
 from itlens.models import ModelSource, load_model, source_of
 from itlens.models.quiet import quiet
-from tests.tiny import ARCHITECTURES, hf_in_float64, tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import ARCHITECTURES, BACKENDS, hf_in_float64, tiny_folder, tiny_hf_model, tiny_tokenizer
 
-BACKENDS = ("hooked", "bridge")
 # TransformerLens chooses what it builds by such words in a path
 MISLEADING = {"llama": "gemma-2-2b-gpt2"}
 

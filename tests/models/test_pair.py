@@ -60,7 +60,7 @@ def test_both_are_kept_when_asked(folders: tuple[Path, Path]) -> None:
 def test_arguments(folders: tuple[Path, Path]) -> None:
     with pytest.raises(PairError, match="no tuned model"):
         load_pair(folders[0])
-    with pytest.raises(ModelError, match="unknown arguments 'dtyp'; expected some of backend, check"):
+    with pytest.raises(ModelError, match="unknown arguments 'dtyp'; expected some of backend, cache, check"):
         load_pair(*folders, dtyp="float32")
 
 

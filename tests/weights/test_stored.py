@@ -198,6 +198,7 @@ def test_layers_asked_for_in_a_row_are_read_ahead(tmp_path: Path, monkeypatch: p
     assert read[1:] == [("attention", 0), ("attention", 1), ("attention", 2)]
     assert torch.equal(weights.attention(2).W_Q, real(weights, "attention", 2)["W_Q"])
     assert not torch.equal(*first)
+    weights._ahead._coming["attention"][1].result()  # layer 3, in a thread of its own
     weights.attention(0)
     assert read[-1] == ("attention", 0), "what was read ahead is not taken for another layer"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import itlens
@@ -38,6 +39,9 @@ def test_a_study_of_weights_loads_no_model_and_has_its_numbers(
         own, other = streaming.results[name][table], loaded.results[name][table]
         assert own.drop_attrs().equals(other.drop_attrs()), name
         assert streaming.verdicts[name].sentence == loaded.verdicts[name].sentence
+    own, other = (each.results["attention"]["written_changes"] for each in (streaming, loaded))
+    assert {"kept", "gained", "lost"} == set(own["change"])
+    pd.testing.assert_frame_equal(own, other, check_exact=True)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 The header of a file gives the precision, shape and place of each tensor. A whole tensor is a view of the mapped file:
 nothing is copied, and the system may drop its pages; the file is unmapped when the tensor is let go. Rows of a tensor
-are read from their places alone, so that of an embedding no more is in memory than is asked for.
+are read from their places alone, so that of an embedding no more is in memory than is asked for. A tensor in another
+precision than the file's is converted a few megabytes at a time: the stored one is never whole in memory next to it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from itlens.models.source import refuse_not_finite_tensor
 
 _KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _INDEX = "model.safetensors.index.json"
+_PIECE = 1 << 24  # bytes that are converted at a time
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,31 @@ class TensorFiles:
 
     def tensor(self, key: str) -> Tensor:
         """Return a whole tensor as a view of the mapped file. Raises ModelError where it holds NaN or infinity."""
+        tensor = self._mapped(key)
+        refuse_not_finite_tensor(tensor, key, self.name)
+        return tensor
+
+    def converted(self, key: str, dtype: torch.dtype) -> Tensor:
+        """Return a whole tensor in `dtype`: a view of the mapped file where it is stored so, else a copy that is read
+        piece by piece. Its values are not looked at."""
+        stored = self.tensors[key]
+        if stored.dtype == dtype:
+            return self._mapped(key)
+        count = prod(stored.shape)
+        flat = torch.empty(count, dtype=dtype)
+        step = _PIECE // stored.dtype.itemsize
+        piece = torch.empty(min(step, count), dtype=stored.dtype)
+        held: np.ndarray = piece.view(torch.uint8).numpy()
+        what = f"The weights of {self.name} cannot be read"
+        with foreign(ModelError, what), stored.path.open("rb", buffering=0) as file:
+            file.seek(stored.start)
+            for start in range(0, count, step):
+                number = min(step, count - start)
+                _fill(file, held[: number * stored.dtype.itemsize].data)
+                flat[start : start + number] = piece[:number]
+        return flat.reshape(stored.shape)
+
+    def _mapped(self, key: str) -> Tensor:
         stored = self.tensors[key]
         size = prod(stored.shape) * stored.dtype.itemsize
         with foreign(ModelError, f"The weights of {self.name} cannot be read"), stored.path.open("rb") as file:
@@ -81,9 +109,7 @@ class TensorFiles:
             mapped.madvise(mmap.MADV_WILLNEED)
         flat = torch.frombuffer(mapped, dtype=torch.uint8, count=size, offset=stored.start - page)
         aligned = (stored.start - page) % stored.dtype.itemsize == 0
-        tensor = (flat if aligned else flat.clone()).view(stored.dtype).reshape(stored.shape)
-        refuse_not_finite_tensor(tensor, key, self.name)
-        return tensor
+        return (flat if aligned else flat.clone()).view(stored.dtype).reshape(stored.shape)
 
     def rows(self, key: str, ids: Int[Tensor, " row"]) -> Float[Tensor, "row width"]:
         """Return some rows of a matrix, in the order of `ids`, from their places in the file alone."""
@@ -98,9 +124,18 @@ class TensorFiles:
         with foreign(ModelError, what), stored.path.open("rb", buffering=0) as file:
             for place, row in enumerate(own.tolist()):
                 file.seek(stored.start + row * width)
-                file.readinto(places[place].data)
+                _fill(file, places[place].data)
         refuse_not_finite_tensor(rows, key, self.name)
         return rows[torch.from_numpy(back.reshape(-1))]
+
+
+def _fill(file: IO[bytes], room: memoryview) -> None:
+    """Read exactly as many bytes as there is room for."""
+    while len(room):
+        read = file.readinto(room)  # type: ignore[attr-defined]
+        if not read:
+            raise ValueError("the file ends early")
+        room = room[read:]
 
 
 def _headers(path: Path, name: str) -> Iterator[tuple[str, StoredTensor]]:
