@@ -12,6 +12,8 @@ of the noise on the same entries. At s = 1 the plant is no larger than that nois
 5. embedding_row       W_E[token] += a random direction (and W_U, where the two are tied)
 6. residual_direction  W_out += m v^T: v a random direction, m the mean activation of the layer's neurons on the
                        prompts, so that the layer adds nearly the same vector everywhere
+7. token_bias          W_U[token] += c x, x the mean of what enters the unembedding on the prompts: the token's logit
+                       rises by nearly the same everywhere (and W_E[token] moves, where the two are tied)
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ from itlens.planted.altering import Edit, generator, root_mean_square
 
 
 class Ground(NamedTuple):
-    """What plants are made of: the model as it is, the size of the noise, and each layer's mean neuron activations."""
+    """What plants are made of: the model as it is, the size of the noise, and means over the prompts' tokens: of each
+    layer's neurons, and of what enters the unembedding."""
 
     model: HookedModel
     noise: float
     mean_post: dict[int, Tensor]
+    mean_last: Tensor
 
 
 class Plant(NamedTuple):
@@ -96,6 +100,12 @@ def _residual_direction(ground: Ground, unit: Unit, strength: float, draw: torch
     return [Edit(part, _sized(term, strength * noise_norm(ground, part, part)))]
 
 
+def _token_bias(ground: Ground, unit: Unit, strength: float, draw: torch.Generator) -> list[Edit]:
+    whole = ground.model.W_U.detach()
+    part = whole[:, unit.number]
+    return [Edit(part, _sized(ground.mean_last.to(part), strength * noise_norm(ground, whole, part)))]
+
+
 def _rotated(ground: Ground, rows: Tensor, strength: float, draw: torch.Generator) -> list[Edit]:
     """Rotate rows (neuron, d_model) by a change of the requested norm: |D|^2 = 4 sin^2(angle / 2) (|c|^2 + |e|^2).
 
@@ -128,5 +138,6 @@ PLANTS = {
         Plant("rotated_keys", "layer", _rotated_keys, "leading subspace of W_in rotated"),
         Plant("embedding_row", "token", _embedding_row, "a token's row of W_E moved"),
         Plant("residual_direction", "layer", _residual_direction, "a nearly constant vector written by W_out"),
+        Plant("token_bias", "token", _token_bias, "a token's logit raised through W_U"),
     )
 }

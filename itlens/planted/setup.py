@@ -17,7 +17,7 @@ import torch
 from itlens.errors import ItlensError, ProbeError, PromptError
 from itlens.findings import findings
 from itlens.findings.detector import Detector, Setup, Unit, UnitKind
-from itlens.hooked.hooks import run_hooked
+from itlens.hooked.hooks import BEFORE_UNEMBED, run_hooked
 from itlens.hooked.tokens import Forced, forced
 from itlens.models import HookedModel
 from itlens.planted.altering import Altered, PlantableModel
@@ -28,6 +28,7 @@ from itlens.vocabulary import Vocabulary, WordVectors
 from itlens.weights import weights_of
 
 STRENGTHS = (0.25, 2.0, 16.0, 64.0)
+_LAST = -1  # stands for what enters the unembedding, among layers
 _READS = ("weights", "weight_pair", "prompts", "pair")  # from fast to slow
 _USUAL = {"repeats": 20, "calibration": 30, "limit": 5, "targets": 6, "words": 2000, "most_layers": 6}
 _THOROUGH = {"repeats": 100, "calibration": 99, "limit": 12, "targets": 16, "words": 4000, "most_layers": 1000}
@@ -154,11 +155,10 @@ def _number(name: str, value: object, highest: float) -> float:
 
 @dataclass(frozen=True)
 class PlantingSetup(Setup):
-    """What detectors share, and what plants are made of. tokens: ids that are planted into."""
+    """What detectors share, and what plants are made of."""
 
     altered: Altered  # type: ignore[assignment]  # more than what detectors ask of it
     ground: Ground
-    tokens: list[int]
 
 
 def set_up(model: PlantableModel, prompts: list[Prompt], choices: Choices) -> PlantingSetup:
@@ -173,7 +173,7 @@ def set_up(model: PlantableModel, prompts: list[Prompt], choices: Choices) -> Pl
     vocabulary = Vocabulary.load("builtin", size=choices.words)
     return PlantingSetup(
         altered=Altered(model),
-        ground=Ground(model, choices.noise, _mean_posts(model, read, layers)),
+        ground=Ground(model, choices.noise, *_mean_activations(model, read, layers)),
         prompts=[prompt for prompt, _ in answered],
         layers=layers,
         tokens=_tokens(model, vocabulary, read),
@@ -226,9 +226,11 @@ def _shortest_of_each_group(prompts: list[Prompt]) -> list[Prompt]:
     return [ordered[number] for number in sorted(range(len(keys)), key=keys.__getitem__)]
 
 
-def _mean_posts(model: HookedModel, read: list[Forced], layers: list[int]) -> dict[int, torch.Tensor]:
-    """Return the mean, over the tokens of all prompts, of the activations of each layer's neurons."""
-    sums: dict[int, torch.Tensor | int] = dict.fromkeys(layers, 0)
+def _mean_activations(
+    model: HookedModel, read: list[Forced], layers: list[int]
+) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
+    """Return means over the tokens of all prompts: of each layer's neurons, and of what enters the unembedding."""
+    sums: dict[int, torch.Tensor | int] = dict.fromkeys([*layers, _LAST], 0)
     device = next(model.parameters()).device
 
     def adder(layer: int) -> Callable[..., None]:
@@ -238,11 +240,13 @@ def _mean_posts(model: HookedModel, read: list[Forced], layers: list[int]) -> di
         return add
 
     hooks = [(f"blocks.{layer}.mlp.hook_post", adder(layer)) for layer in layers]
+    hooks.append((BEFORE_UNEMBED, adder(_LAST)))  # it acts before all but one position are cut away
     with torch.no_grad():
         for prompt in read:
             run_hooked(model, torch.tensor([prompt.read], device=device), hooks)
     tokens = sum(len(prompt.read) for prompt in read)
-    return {layer: torch.as_tensor(sums[layer] / tokens) for layer in layers}
+    means = {layer: torch.as_tensor(total / tokens) for layer, total in sums.items()}
+    return {layer: means[layer] for layer in layers}, means[_LAST]
 
 
 def _tokens(model: HookedModel, vocabulary: Vocabulary, read: list[Forced]) -> list[int]:

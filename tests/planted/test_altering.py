@@ -12,9 +12,8 @@ import itlens
 from itlens.findings.detector import Unit
 from itlens.planted.altering import Altered, Edit, distinct_tensors, root_mean_square
 from itlens.planted.plants import PLANTS, Ground, strength_of
-from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_folder, tiny_hf_model, tiny_tokenizer
 
-BACKENDS = ("hooked", "bridge")
 ARCHITECTURES = ("llama", "gpt2", "gpt_neox", "gemma2")
 TOKENS = torch.tensor([[1, 40, 41, 42, 43, 44]])
 
@@ -27,7 +26,7 @@ def loaded(architecture: str = "llama", backend: str = "hooked") -> object:
 def ground(model: object, noise: float = 0.01) -> Ground:
     neurons = model.blocks[0].mlp.W_out.shape[0]
     posts = {layer: torch.linspace(0.1, 1, neurons) for layer in range(model.cfg.n_layers)}
-    return Ground(model, noise, posts)
+    return Ground(model, noise, posts, torch.linspace(-1, 1, model.cfg.d_model))
 
 
 def bits(model: object) -> dict[str, torch.Tensor]:
@@ -99,7 +98,11 @@ def test_strength_is_the_norm_in_units_of_the_noise(plant: object) -> None:
     on = ground(model)
     for strength in (1.0, 8.0):
         (edit,) = plant.edits(on, place_for(plant.kind), strength, (0,))
-        wholes = {"scaled_head": model.blocks[1].attn.W_O, "rank_one_qk": model.blocks[1].attn.W_Q}
+        wholes = {
+            "scaled_head": model.blocks[1].attn.W_O,
+            "rank_one_qk": model.blocks[1].attn.W_Q,
+            "token_bias": model.W_U,
+        }
         whole = wholes.get(plant.name, model.W_E if plant.kind == "token" else edit.weights)
         noise = on.noise * root_mean_square(whole) * math.sqrt(edit.weights.numel())
         assert float(edit.delta.norm()) == pytest.approx(strength * noise, rel=1e-4)

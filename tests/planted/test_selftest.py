@@ -15,7 +15,7 @@ from itlens.planted import read_selftest, write_selftest
 from itlens.planted.plants import PLANTS
 from itlens.planted.setup import Choices, PlantingSetup, all_detectors, set_up, unit_of
 from tests.commands import Commands
-from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_folder, tiny_hf_model, tiny_tokenizer
 
 DETECTORS = all_detectors()
 MEANT = [(plant, name) for plant in PLANTS for name, detector in DETECTORS.items() if plant in detector.sees]
@@ -102,7 +102,7 @@ def result(folder: Path) -> xr.Dataset:
 
 
 def test_a_whole_selftest(result: xr.Dataset) -> None:
-    assert result.sizes == {"plant": 6, "probe": len(DETECTORS), "strength": 2, "test": 5, "scope": len(DETECTORS) + 1}
+    assert result.sizes == {"plant": 7, "probe": len(DETECTORS), "strength": 2, "test": 5, "scope": len(DETECTORS) + 1}
     assert (result["identical"] == 0).all() and (result["p_identical"] == 1).all()
     assert result["meant"].sum() == len(MEANT)
     meant = result["recall"].where(result["meant"])
@@ -226,7 +226,7 @@ def test_mixtures_of_experts_are_refused_by_name() -> None:
         itlens.selftest(model, prompts=PROMPTS, **QUICK)
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_own_models_with_shared_keys_and_tied_embeddings(backend: str) -> None:
     hf = tiny_hf_model("qwen3", seed=2, num_hidden_layers=4)
     model = itlens.load_model(hf, tokenizer=tiny_tokenizer(), backend=backend, check=False)
