@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 _LEAST = 3
+_BLOCK = 1 << 21  # ranks that are shuffled at a time
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
@@ -46,9 +47,11 @@ def rank_correlation_p(x: ArrayLike, y: ArrayLike, *, seed: int = 0, draws: int 
     if not np.isfinite(observed):
         return np.nan
     rng, ranks = np.random.default_rng(seed), rankdata(b)
-    shuffled = np.stack([rng.permutation(ranks) for _ in range(draws)])
-    extreme = np.abs(_rho(a[None], shuffled)) >= observed - 1e-12
-    return float((1 + extreme.sum()) / (1 + draws))
+    extreme, step = 0, max(1, _BLOCK // a.size)
+    for start in range(0, draws, step):
+        shuffled = np.stack([rng.permutation(ranks) for _ in range(min(step, draws - start))])
+        extreme += int((np.abs(_rho(a[None], shuffled)) >= observed - 1e-12).sum())
+    return (1 + extreme) / (1 + draws)
 
 
 def _known(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

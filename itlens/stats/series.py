@@ -96,7 +96,7 @@ def series_verdict(result: ModelSeries, *, statistic: str, group: str = "all", a
         raise ResultError(f"There is no statistic {statistic!r} in the group {group!r} of this series.")
     models, differences, trend = tables
     row, words = trend.iloc[0], statistic.replace("_", " ")
-    means = ", ".join(f"{model['model']} {model['mean']:.3g}" for _, model in models.iterrows())
+    means = ", ".join(f"{model['model']}: {model['mean']:.3g}" for _, model in models.iterrows())
     if not np.isfinite(row["p_slope_holm"]):
         return f"The {words} over {row['n']} prompts: {means}. No trend was tested: {row['note'] or 'too few prompts'}."
     figures = (

@@ -18,7 +18,7 @@ class TestSeries:
     def test_a_trend(self) -> None:
         found = itlens.diff.series({"base": self.table(0), "sft": self.table(1), "dpo": self.table(2)})
         said = series_verdict(found, statistic="instruction_score")
-        assert said.startswith("The instruction score rises along the series (base 0.5, sft 1.55, dpo 2.6;")
+        assert said.startswith("The instruction score rises along the series (base: 0.5, sft: 1.55, dpo: 2.6;")
         assert "slope +1.05 a step" in said
         assert said.endswith("Significant differences: base to sft, base to dpo.")
 

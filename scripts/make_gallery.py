@@ -1,0 +1,100 @@
+"""Make the pages of docs/gallery/ from what the package ships: python scripts/make_gallery.py [NAME ...]
+
+1. pair: the embedded base and tuned model, every finding, on the tuned model's responses. 2. template: the same two
+models with and without the chat template. 3. between: models on the way from base to tuned, and beyond. Few prompts, so
+that each takes minutes. A page of several comparisons links to the report of each; those are not in the gallery, so
+that their names stay and the links go. Studies are made in runs/gallery/, and a second call computes nothing again.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import itlens
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "gallery"
+RUNS = Path("runs") / "gallery"
+LARGEST, TOGETHER = 2_000_000, 4_000_000  # bytes
+BASE, TUNED = itlens.demo.base_path(), itlens.demo.tuned_path()
+NOW = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def pair() -> Path:
+    """Compare the embedded pair by every finding; fewer words and concepts than usual keep the page small."""
+    comparison = itlens.compare(
+        BASE,
+        TUNED,
+        "demo",
+        out=RUNS / "pair",
+        labels=("demo base", "demo tuned"),
+        limit=20,
+        max_new_tokens=16,
+        responses="tuned",
+        vocabulary=itlens.Vocabulary.load("builtin", size=3000),
+        top_k=12,
+        concept_vectors="value",
+        components=20,
+        concept_words=12,
+        rendered_at=NOW,
+    )
+    return comparison.report_path
+
+
+def template() -> Path:
+    """Separate the weights from the chat template, by the instruction score."""
+    effects = itlens.compare_templates(
+        BASE,
+        TUNED,
+        "demo",
+        out=RUNS / "template",
+        labels=("demo base", "demo tuned"),
+        probes="attribution",
+        limit=20,
+        max_new_tokens=16,
+        rendered_at=NOW,
+    )
+    return effects.report_path
+
+
+def between() -> Path:
+    """Go from base to tuned in steps, and a quarter beyond; all models read the base's responses."""
+    series = itlens.compare_series(
+        [BASE, TUNED],
+        "demo",
+        out=RUNS / "between",
+        interpolate=[0, 0.25, 0.5, 0.75, 1, 1.25],
+        probes="attribution",
+        responses="base",
+        limit=20,
+        max_new_tokens=16,
+    )
+    return series.report_path
+
+
+PAGES: dict[str, Callable[[], Path]] = {"pair": pair, "template": template, "between": between}
+
+
+def without_links_to_other_reports(page: str) -> str:
+    """Return the page with the names of reports that are not in the gallery instead of links to them."""
+    return re.sub(r'<a\b[^>]*\bhref="[^"#:]+/report\.html"[^>]*>(.*?)</a>', r"\1", page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Make all pages, or those named."""
+    OUT.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or PAGES:
+        page = without_links_to_other_reports(PAGES[name]().read_text(encoding="utf-8"))
+        (OUT / f"{name}.html").write_text(page, encoding="utf-8")
+    sizes = {path.name: path.stat().st_size for path in sorted(OUT.glob("*.html"))}
+    print(sizes, sum(sizes.values()), "bytes, itlens", itlens.__version__)
+    if max(sizes.values()) > LARGEST or sum(sizes.values()) > TOGETHER:
+        raise SystemExit("The gallery is too large: a page has at most 2 MB, all together 4 MB.")
+
+
+if __name__ == "__main__":
+    main()
