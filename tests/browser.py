@@ -24,6 +24,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
+    "--disable-ipc-flooding-protection",  # hundreds of fragments are opened in a second
 )
 _BINARIES = ("chromium", "chromium-browser", "google-chrome")
 

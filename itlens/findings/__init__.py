@@ -29,7 +29,18 @@ _TAKEN = {
     *("base", "tuned", "prompts", "probes", "out", "resume", "executor", "adapter", "labels", "format", "limit"),
     *("max_new_tokens", "prepend_bos", "responses", "base_from", "tuned_from", "announce", "seed", "progress"),
     "rendered_at",
-    *("device", "dtype", "backend", "tokenizer", "trust_remote_code", "revision", "check", "template", "prompt_format"),
+    *(
+        "device",
+        "dtype",
+        "backend",
+        "tokenizer",
+        "trust_remote_code",
+        "revision",
+        "check",
+        "cache",
+        "template",
+        "prompt_format",
+    ),
 }
 _registered: dict[str, Finding] = {}
 

@@ -19,6 +19,7 @@ import xarray as xr
 from itlens.errors import ItlensError
 from itlens.report.blocks import Block, Panel
 from itlens.report.explorer_places import Place, places_of_tables
+from itlens.report.text import minus
 
 if TYPE_CHECKING:
     from itlens.annotate.chat_prompt import Cost
@@ -75,6 +76,10 @@ class Verdict:
     numbers: tuple[Headline, ...] = ()
     short: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("sentence", "caveat", "short"):  # as figures and tables write numbers
+            object.__setattr__(self, name, minus(str(getattr(self, name))))
+
     @property
     def answer(self) -> str:
         """In a word or two: higher, lower, changed, no significant change, not tested."""
@@ -121,14 +126,19 @@ class Plan:
     tell: Callable[[int, int], None] = lambda done, everything: None
     find_tables: Callable[[str], Tables | None] = lambda name: None
     find_saved: Callable[[str, str, str], Any] = lambda name, side, unit: None
+    find_changes: Callable[[], Mapping[str, pd.DataFrame]] = dict
 
     def tables(self, name: str) -> Tables | None:
         """The tables of a finding that was compared before this one (see `Finding.uses`); None where it was not."""
         return self.find_tables(name)
 
-    def saved(self, name: str, unit: str) -> Any:
-        """A finished result of another finding, of this side; None where there is none."""
-        return self.find_saved(name, self.side, unit)
+    def saved(self, name: str, unit: str, side: str = "") -> Any:
+        """A finished result of another finding, of this side or of the one given; None where there is none."""
+        return self.find_saved(name, side or self.side, unit)
+
+    def changes(self) -> Mapping[str, pd.DataFrame]:
+        """The changes by prompt of every finding that was compared before this one and has some (`Finding.changes`)."""
+        return self.find_changes()
 
     def sample(self, count: int) -> list[int]:
         """Draw the numbers (from 0, ascending) of `count` prompts by the seed: all where there are fewer."""
@@ -279,6 +289,24 @@ class Finding(ABC):
         A text column "tokens" (a digest of what was read) restricts the numbers to prompts that all models read alike.
         """
         return None
+
+    def prompt_numbers(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
+        """Numbers by model and prompt for the page's chapter of prompts, as `per_prompt` has them: by default, those.
+
+        Further ones are of the page only: of a sample of the prompts, or of responses that no other study shares.
+        """
+        return self.per_prompt(tables, plan)
+
+    def changes(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
+        """How much each prompt changed, for findings that relate others to their own: columns id, then numbers.
+
+        By default the differences, tuned - base, of `per_prompt`; numbers of both models together belong here too.
+        """
+        numbers = self.per_prompt(tables, plan)
+        if numbers is None:
+            return None
+        base, tuned = (numbers[numbers["model"] == side].set_index("id").select_dtypes("number") for side in SIDES)
+        return (tuned - base).reindex(base.index).reset_index()
 
     def prompt_panels(self, tables: Tables, prompt_id: str) -> Sequence[Panel]:
         """Panels of one prompt, for the page's chapter of prompts: coloured tokens, attention patterns."""

@@ -47,6 +47,7 @@ class Setup:
     """What all detectors of one selftest share.
 
     altered: the model; prompts: with their responses; layers: those that are read; vocabulary, vectors: the words.
+    tokens: ids of the prompts that are planted into.
     """
 
     altered: AlteredModel
@@ -55,6 +56,17 @@ class Setup:
     vocabulary: Vocabulary
     vectors: WordVectors
     seed: int
+    tokens: list[int]
+
+    def other_tokens(self, units: Sequence[Unit], planted: Unit) -> np.ndarray:
+        """Return which tokens a plant in one token's output leaves unchanged (bool per unit).
+
+        None where the plant is no token, or where the model reads tokens by the same numbers (tied embeddings).
+        """
+        tied = self.model.W_E.untyped_storage().data_ptr() == self.model.W_U.untyped_storage().data_ptr()
+        if tied or planted.layer >= 0:
+            return np.zeros(len(units), dtype=bool)
+        return np.array([unit.number != planted.number for unit in units])
 
     @property
     def model(self) -> HookedModel:

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from itlens.report import numbers, text
+from itlens.results.provenance import version_of
 
 if TYPE_CHECKING:
     from itlens.prompts import Prompt
@@ -35,6 +36,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"anchor": anchor, "fact": fact, "words": in_words}
+    made.globals["itlens_version"] = version_of("itlens")
     return made
 
 

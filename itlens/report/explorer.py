@@ -57,6 +57,11 @@ class Explorer(Panel):
     tuned: str = ""
 
     @property
+    def prompts(self) -> list[str]:
+        """Ids of the prompts whose panels show a place."""
+        return list(dict.fromkeys(id for each in self.chapters for place in each.places for id in place.shown_on))
+
+    @property
     def packed(self) -> Markup:
         """All places, for the page."""
         return Markup(packed_places(self.chapters, self.base, self.tuned))
@@ -72,6 +77,8 @@ def packed_places(chapters: Sequence[Chapter], base: str = "", tuned: str = "") 
         "place.layer": _whole(place.layer for _, place in numbered),
         "place.head": _whole(NO_HEAD if place.head is None else place.head for _, place in numbered),
         "place.numbers": _whole(len(place.numbers) for _, place in numbered),
+        "place.shown": _whole(len(place.shown_on) for _, place in numbered),
+        "shown.prompt": _whole(texts.number(id) for _, place in numbered for id in place.shown_on),
     }
     for name in ("what", "part", "text"):
         columns[f"place.{name}"] = _whole(texts.number(getattr(place, name)) for _, place in numbered)

@@ -62,6 +62,8 @@ class Place:
 
     what: a short heading ("Word pairs, query → key"). part: which of several with this heading (the number of a
     concept). numbers, text: below it. base, tuned: words of the two models, shown side by side and found by the search.
+    shown_on: ids of prompts with a panel (`prompt_panels`) that shows this head, such as its attention pattern; the
+    reader chooses the prompt. The panel is in the page once, with its prompt.
     """
 
     layer: int
@@ -72,6 +74,7 @@ class Place:
     base: PlaceWords | None = None
     tuned: PlaceWords | None = None
     text: str = ""
+    shown_on: Sequence[str] = ()
 
     @property
     def kind(self) -> PlaceKind:
@@ -91,6 +94,8 @@ def checked_places(places: Any) -> list[Place]:
         if not isinstance(place, Place):
             raise ItlensError(f"places returned a {type(place).__name__} in its list; expected an itlens.Place.")
         _check_axes(place)
+        if isinstance(place.shown_on, str) or not all(isinstance(id, str) for id in place.shown_on):
+            raise ItlensError(f"places returned a Place with shown_on={place.shown_on!r}; expected ids of prompts.")
         for side in (place.base, place.tuned):
             if side is not None:
                 _check_words(side, place)

@@ -153,7 +153,7 @@ def _changed(rows: Sequence[Row], tested: int, *, all_tested: bool) -> str:
         of = f"{_count(len(rows))} of {_count(tested)} {things}"
     clauses = [_clause(row) for row in rows[:_MOST_CLAUSES]]
     more = len(rows) - len(clauses)
-    clauses += [f"{_count(more)} more in the table below"] if more > 0 else []
+    clauses += [f"{_count(more)} more in the table"] if more > 0 else []
     return f"Tuning changed {of}: {_joined(clauses, '; ')}."
 
 

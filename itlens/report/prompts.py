@@ -70,8 +70,8 @@ class PromptsChapter:
     """Every prompt of a study.
 
     numbers: the first is what the chapter is sorted by at first. note: what the reader must know of the answers.
-    panels: called with a prompt's id; called at all only while there is room for more. styles, scripts: assets that the
-    panels need.
+    panels: called with a prompt's id; called at all only while there is room for more. first: ids of prompts whose
+    panels are needed elsewhere in the page, and get room before the others.
     """
 
     entries: Sequence[PromptEntry]
@@ -80,6 +80,7 @@ class PromptsChapter:
     tuned: str = ""
     note: str = ""
     panels: Callable[[str], Sequence[Panel]] = lambda id: ()
+    first: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -200,12 +201,14 @@ def _alternating(content: str, words: Sequence[tuple[str, int]], shared: Sequenc
 
 
 def _by_change(chapter: PromptsChapter) -> list[int]:
-    """Return the places of all prompts: those with the largest difference of the first number first."""
+    """Return the places of all prompts: `first`, then those with the largest difference of the first number."""
     values = chapter.numbers[0].values if chapter.numbers else {}
+    first = {*chapter.first}
 
-    def change(place: int) -> float:
-        base, tuned = values.get(chapter.entries[place].id, (None, None))
-        return -abs(tuned - base) if base is not None and tuned is not None else 0.0
+    def change(place: int) -> tuple[bool, float]:
+        id = chapter.entries[place].id
+        base, tuned = values.get(id, (None, None))
+        return id not in first, -abs(tuned - base) if base is not None and tuned is not None else 0.0
 
     return sorted(range(len(chapter.entries)), key=change)
 

@@ -67,20 +67,11 @@ def _option(each: Option) -> dict[str, Any]:
     }
 
 
-def finding_list() -> Table:
-    """Return the table that `itlens findings` prints: name, question, what it measures, what it reads, its options."""
-    rows = []
-    for finding in findings().values():
-        facts = finding_facts(finding)
-        names = ", ".join(each["name"] for each in facts["options"])
-        rows.append(
-            {**{key: facts[key] for key in ("name", "question", "measures", "reads")}, "options": names or "none"}
-        )
-    columns = [
-        Column(name, "finding" if name == "name" else name) for name in ("name", "question", "measures", "reads")
-    ]
-    columns.append(Column("options", "options", help="`itlens findings NAME` explains each"))
-    return Table(pd.DataFrame(rows), columns)
+def finding_lines(finding: Finding) -> tuple[str, str, str]:
+    """Return what `itlens findings` prints of a finding: its question, what it reads, and its options by name."""
+    facts = finding_facts(finding)
+    names = ", ".join(each["name"] for each in facts["options"])
+    return facts["question"], f"reads {facts['reads']}", f"options: {names or 'none'}"
 
 
 def option_table(finding: Finding) -> Table:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
@@ -15,48 +15,16 @@ from itlens.errors import ItlensError, StoreError
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Plan, Tables, Verdict
 from itlens.prompts import Prompt
+from itlens.report.page_data import Page
+from itlens.report.text import minus
+from itlens.study.failure import Failure, guarded
 from itlens.study.folder import RunFolder
 from itlens.study.record import KnownModel, Study
 from itlens.study.request import read_options
 from itlens.study.results import SavedResults
 
-Stage = Literal["run", "compare", "verdict", "notes", "show", "places"]
-_DONE = {"run": "be computed", "show": "be shown", "notes": "be shown", "places": "be shown head by head"}
-_SHOWN = 5  # ids of prompts in a sentence
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What kept a finding from an answer: in which stage, and why. trace: the traceback as text, for its author.
-
-    left_out: prompts (by id) or other units that could not be computed, where the finding does without them; unit:
-    what these are, in the plural.
-    """
-
-    finding: str
-    stage: Stage
-    error: Exception
-    trace: str = field(default="", repr=False)
-    left_out: tuple[str, ...] = ()
-    unit: str = "prompts"
-
-    @property
-    def expected(self) -> bool:
-        """Whether the models or prompts do not allow it; else the finding's code is at fault."""
-        return isinstance(self.error, ItlensError)
-
-    @property
-    def sentence(self) -> str:
-        """For the reader: which finding, and why."""
-        done = _DONE.get(self.stage, "be compared")
-        reason = str(self.error) if self.expected else f"{type(self.error).__name__}: {self.error}"
-        shown = ", ".join(map(repr, self.left_out[:_SHOWN])) + (" ..." if len(self.left_out) > _SHOWN else "")
-        on = f" on {len(self.left_out)} {self.unit} ({shown})" if self.left_out else ""
-        return f"The finding {self.finding!r} could not {done}{on}: {reason}"
-
-    def raised(self) -> ItlensError:
-        """The error to raise where nothing else was found: the finding's own, or one that names the finding."""
-        return self.error if isinstance(self.error, ItlensError) else ItlensError(self.sentence)
+if TYPE_CHECKING:
+    from itlens.study.shown import PageFrame, Report
 
 
 @dataclass(frozen=True)
@@ -115,18 +83,30 @@ class Comparison:
         own = [note for notes in self.finding_notes.values() for note in notes]
         return list(dict.fromkeys([*self.study_notes, *own]))
 
-    @property
-    def page(self) -> Any:
-        """What the page and the terminal draw (`itlens.report.page_data.Page`)."""
+    @cached_property
+    def page(self) -> Page:
+        """What the page and the terminal draw."""
         from itlens.study.outcome import page_of
 
         return page_of(self)
 
-    def report(self) -> Any:
-        """The report as an object that Jupyter shows; `.html` is the page."""
-        from itlens.study.outcome import Report, page_of
+    def noted(self, study: Mapping[str, Any]) -> Comparison:
+        """The same comparison with further notices in `study`; what was drawn of its page is kept."""
+        again, before = replace(self, study=study), len(self.study_notes)
+        vars(again)["page"] = replace(self.page, notes=[*again.study_notes, *self.page.notes[before:]])
+        return again
 
-        return Report(page_of(self))
+    def report(self) -> Report:
+        """The report as an object that Jupyter shows; `.html` is the page."""
+        from itlens.study.shown import Report
+
+        return Report(self.page)
+
+    def explore(self, *, height: int = 720) -> PageFrame:
+        """The whole page inline in a notebook (`itlens.explore`). height: of the frame, in pixels."""
+        from itlens.study.shown import explore
+
+        return explore(self, height=height)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in ("tables", "verdicts"):
@@ -185,14 +165,12 @@ def compared(folder: RunFolder, study: Study, failures: Sequence[Failure] = ()) 
         if name not in known:
             unfinished.append(f"The finding {name!r} is not installed here, so its results are left out.")
     for finding in (known[name] for name in known if name in study["findings"]):
-        plan = plan_of(finding, study, prompts, tables)
-        try:
+        plan = plan_of(finding, study, prompts, tables, find_changes=partial(_changes, study, prompts, tables, failed))
+        with guarded(finding.name, "compare", failed):
             saved, note = saved_results(folder, study, finding, plan)
             unfinished += [note] if note and (all(saved.values()) or is_asked(study, finding.name)) else []
             if all(saved.values()):
                 tables[finding.name] = _checked(finding, finding.compare(saved, plan))
-        except Exception as error:  # a finding's own code, perhaps of another package: the others are still compared
-            failed.append(Failure(finding.name, "compare", error))
     verdicts = _verdicts({name: known[name] for name in tables}, tables, failed)
     if not tables:
         if failed:
@@ -202,6 +180,20 @@ def compared(folder: RunFolder, study: Study, failures: Sequence[Failure] = ()) 
             "the same `itlens compare` again."
         )
     return Comparison(folder.path, study, prompts, verdicts, failed, tables, unfinished)
+
+
+def _changes(
+    study: Study, prompts: Sequence[Prompt], tables: Mapping[str, Tables], failed: list[Failure]
+) -> dict[str, pd.DataFrame]:
+    """Return by finding how much each prompt changed, of the findings that have been compared."""
+    found = {}
+    for name, compared_tables in tables.items():
+        finding = findings()[name]
+        with guarded(name, "compare", failed):
+            table = finding.changes(compared_tables, plan_of(finding, study, prompts, tables))
+            if table is not None:
+                found[name] = table
+    return found
 
 
 def is_asked(study: Mapping[str, Any], name: str) -> bool:
@@ -267,23 +259,21 @@ def _verdicts(
 ) -> dict[str, Verdict]:
     verdicts: dict[str, Verdict] = {}
     for name, finding in compared_findings.items():
-        try:
+        verdicts[name] = Verdict("Not tested: see the caveats.", tested=False)
+        with guarded(name, "verdict", failed):
             verdict = finding.verdict(tables[name])
             if not isinstance(verdict, Verdict):
                 raise ItlensError(f"verdict returned a {type(verdict).__name__}; expected an itlens.Verdict.")
-        except Exception as error:  # as in `compared`
-            failed.append(Failure(finding.name, "verdict", error))
-            verdict = Verdict("Not tested: see the caveats.", tested=False)
-        verdicts[name] = verdict
+            verdicts[name] = verdict
     return {name: compared_findings[name].reconsider(verdict, verdicts) for name, verdict in verdicts.items()}
 
 
 def _notes(comparison: Comparison, finding: Finding) -> list[str]:
     plan = plan_of(finding, dict(comparison.study), comparison.prompts, comparison.tables)
-    try:
-        return [str(note) for note in finding.notes(comparison.tables[finding.name], plan)]
-    except Exception as error:  # as in `compared`
-        return [Failure(finding.name, "notes", error).sentence]
+    failed: list[Failure] = []
+    with guarded(finding.name, "notes", failed):
+        return [minus(str(note)) for note in finding.notes(comparison.tables[finding.name], plan)]
+    return [failed[0].sentence]
 
 
 def _coarse(comparison: Comparison) -> list[str]:

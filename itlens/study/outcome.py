@@ -10,65 +10,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from itlens.errors import ItlensError, ResultError
+from itlens.errors import ItlensError
 from itlens.files import write_json, write_text
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Headline, Verdict
-from itlens.report.blocks import BLOCKS, Block, Panel, Text, leaves
+from itlens.report.blocks import BLOCKS, Block, Text, leaves
 from itlens.report.explorer import Chapter, Explorer
 from itlens.report.explorer_places import checked_places
 from itlens.report.numbers import headline as format_headline
 from itlens.report.page_data import Page, Row, Section, answer_paragraph
-from itlens.report.render import comparison_in_notebook, render_page
+from itlens.report.render import render_page
 from itlens.results.store import save
-from itlens.study.comparison import Comparison, Failure, is_asked, open_comparison
+from itlens.study.comparison import Comparison, is_asked
+from itlens.study.failure import Failure, guarded
 from itlens.study.folder import RunFolder
 from itlens.study.lock import locked
 from itlens.study.prompt_pages import prompts_chapter
 
 VERSION = 1  # of findings.json
-
-
-@dataclass(frozen=True)
-class Report:
-    """A report. Jupyter shows its summary (the whole page is some 6 MB); `.html` is the page for a file."""
-
-    page: Page
-
-    @cached_property
-    def html(self) -> str:
-        """The complete page: no network, light and dark, for screen and paper."""
-        return render_page(self.page)
-
-    def _repr_html_(self) -> str:
-        return comparison_in_notebook(self.page)
-
-    def __repr__(self) -> str:
-        return f"Report({self.page.title!r})"
-
-    def __str__(self) -> str:
-        return self.html
-
-
-def report(comparison: Comparison | str | Path) -> Report:
-    """Return the report of a comparison, or of the run folder that it is in. Nothing is written here.
-
-    Raises StoreError for a folder without a study, ResultError for anything else.
-    """
-    if isinstance(comparison, (str, Path)):
-        comparison = open_comparison(comparison)
-    if not isinstance(comparison, Comparison):
-        raise ResultError(
-            f"views.report got a {type(comparison).__name__}; expected what itlens.compare returned, or a run folder."
-        )
-    return Report(page_of(comparison))
 
 
 def write_outcome(comparison: Comparison) -> None:
@@ -88,7 +52,7 @@ def rewrite_outcome(comparison: Comparison) -> None:
 
 def write_page(comparison: Comparison) -> None:
     """Write findings.json and the report into the run folder."""
-    folder, page = RunFolder(comparison.out), page_of(comparison)
+    folder, page = RunFolder(comparison.out), comparison.page
     write_json(folder.findings_file, findings_json(comparison, page))
     write_text(folder.report, render_page(page))
 
@@ -162,13 +126,18 @@ def page_of(comparison: Comparison, *, blocks: bool = True) -> Page:
     study, known = comparison.study, findings()
     models = study["models"]
     failed = list(comparison.failures)
-    sections = [_section(comparison, known[name], blocks, failed) for name in comparison.verdicts]
+    rows, sections = [], []
+    for name in _names(comparison):
+        verdict = comparison.verdicts.get(name)
+        if verdict is None:
+            rows.append(_missing(known[name], comparison, failed))
+            sections.append(Section(name, known[name].question, rows[-1].sentence, label=known[name].label))
+        else:
+            rows.append(row_of(known[name], verdict))
+            sections.append(_section(comparison, known[name], blocks, failed))
     tools = _tools(comparison, failed) if blocks else []
-    rows = [row_of(known[name], verdict) for name, verdict in comparison.verdicts.items()]
-    missing = [_missing(known[name], comparison, failed) for name in _missing_names(comparison)]
-    rows += missing
-    sections += [Section(row.name, row.question, row.sentence, label=known[row.name].label) for row in missing]
-    chapter = prompts_chapter(comparison, failed) if blocks else None
+    shown = [id for tool in tools for id in tool.prompts]
+    chapter = prompts_chapter(comparison, failed, shown) if blocks else None
     extra = [each.sentence for each in failed if each not in comparison.failures]
     return Page(
         title=rows[0].question if len(rows) == 1 else "What did instruction tuning change?",
@@ -193,11 +162,10 @@ def _section(comparison: Comparison, finding: Finding, blocks: bool, failed: lis
     shown: Sequence[Block] = ()
     terms: Mapping[str, str] = {}
     if blocks:
-        try:
+        before = len(failed)
+        with guarded(name, "show", failed):
             shown, terms = _checked_blocks(finding.show(tables)), dict(finding.terms(tables))
-        except Exception as error:  # a finding's own code, perhaps of another package: the page is still written
-            failed.append(Failure(name, "show", error))
-            shown = [Text(failed[-1].sentence)]
+        shown = [Text(failure.sentence) for failure in failed[before:]] or shown
     return Section(
         name=name,
         question=finding.question,
@@ -211,17 +179,14 @@ def _section(comparison: Comparison, finding: Finding, blocks: bool, failed: lis
     )
 
 
-def _tools(comparison: Comparison, failed: list[Failure]) -> list[Panel]:
+def _tools(comparison: Comparison, failed: list[Failure]) -> list[Explorer]:
     """What the page has in its bar: the panels of heads and layers with their search, where a finding knows any."""
     chapters = []
     for name in comparison.verdicts:
         finding = findings()[name]
-        try:
+        with guarded(name, "places", failed):
             places = checked_places(finding.places(comparison.tables[name]))
-        except Exception as error:  # as in `_section`
-            failed.append(Failure(name, "places", error))
-            continue
-        chapters.append(Chapter(name, finding.label or name.replace("_", " ").capitalize(), places))
+            chapters.append(Chapter(name, finding.label or name.replace("_", " ").capitalize(), places))
     models = comparison.study["models"]
     known = [chapter for chapter in chapters if chapter.places]
     return [Explorer("Heads and layers", known, models["base"]["label"], models["tuned"]["label"])] if known else []
@@ -268,10 +233,10 @@ def headline_text(headline: Headline) -> str:
     return f"{headline.name}: {numbers}"
 
 
-def _missing_names(comparison: Comparison) -> list[str]:
-    known = findings()
-    without = [name for name in comparison.study["findings"] if name in known and name not in comparison.verdicts]
-    return [name for name in without if is_asked(comparison.study, name)]
+def _names(comparison: Comparison) -> list[str]:
+    """The findings of the page, in their order: those with a verdict, and those that were asked for and have none."""
+    asked = [name for name in comparison.study["findings"] if is_asked(comparison.study, name)]
+    return [name for name in findings() if name in comparison.verdicts or name in asked]
 
 
 def _missing(finding: Finding, comparison: Comparison, failed: Sequence[Failure]) -> Row:

@@ -230,8 +230,8 @@ def compare_own_responses(comparison: Comparison, base: Any, tuned: Any, prompts
     folder = RunFolder(comparison.out)
     with locked(folder.path):
         own = compare(base, tuned, prompts, names, Path(comparison.out) / OWN_RESPONSES, **options)
-        noted = folder.note(dict(comparison.study), [_note(name, own) for name in names if name in own.verdicts])
-        again = replace(comparison, study=noted)
+        notices = [_note(name, own) for name in names if name in own.verdicts]
+        again = comparison.noted(folder.note(dict(comparison.study), notices))
         write_page(again)
     return again
 

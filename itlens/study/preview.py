@@ -36,7 +36,7 @@ class Pending:
         return f"{self.finding.name} ({self._amount()})"
 
     def _amount(self) -> str:
-        unit = self.finding.unit
+        unit = self.finding.unit.removesuffix("s") if self.everything == 1 else self.finding.unit
         if "pair" in self.left:
             read = "both models on the same tokens" if self.finding.reads == "pair" else "both models"
             return f"{_of(self.left['pair'], self.everything)} {unit}, {read}"

@@ -16,7 +16,8 @@ from itlens.prompts import Prompt
 from itlens.report.blocks import Panel
 from itlens.report.environment import pieces
 from itlens.report.prompts import PromptAnswer, PromptEntry, PromptNumber, PromptsChapter, numbers_by_prompt
-from itlens.study.comparison import Comparison, Failure, plan_of
+from itlens.study.comparison import Comparison, plan_of
+from itlens.study.failure import Failure, guarded
 from itlens.study.folder import RunFolder
 from itlens.study.index import State
 from itlens.study.record import response_digest
@@ -30,8 +31,9 @@ _ENDS = {
 }
 
 
-def prompts_chapter(comparison: Comparison, failed: list[Failure]) -> PromptsChapter | None:
-    """Return the chapter; None for a study without prompts. failed: gets findings that could not be shown."""
+def prompts_chapter(comparison: Comparison, failed: list[Failure], first: Sequence[str] = ()) -> PromptsChapter | None:
+    """Return the chapter; None for a study without prompts. failed: gets findings that could not be shown.
+    first: prompts whose panels other parts of the page need."""
     prompts = comparison.prompts
     if not prompts:
         return None
@@ -48,6 +50,7 @@ def prompts_chapter(comparison: Comparison, failed: list[Failure]) -> PromptsCha
         tuned=study["models"]["tuned"]["label"],
         note=_note(prompts, written),
         panels=lambda id: _panels(comparison, id, failed),
+        first=first,
     )
 
 
@@ -99,12 +102,10 @@ def _numbers(comparison: Comparison, failed: list[Failure]) -> list[PromptNumber
     for name, tables in comparison.tables.items():
         finding = findings()[name]
         plan = plan_of(finding, dict(comparison.study), comparison.prompts, comparison.tables)
-        try:
-            table = finding.per_prompt(tables, plan)
+        with guarded(name, "show", failed):
+            table = finding.prompt_numbers(tables, plan)
             if table is not None:
                 found += numbers_by_prompt(table, finding.topic or name)
-        except Exception as error:  # a finding's own code, perhaps of another package: the page is still written
-            failed.append(Failure(name, "show", error))
     return found
 
 
@@ -113,8 +114,6 @@ def _panels(comparison: Comparison, id: str, failed: list[Failure]) -> list[Pane
     for name, tables in comparison.tables.items():
         if any(each.finding == name and each.stage == "show" for each in failed):
             continue
-        try:
+        with guarded(name, "show", failed):
             found += findings()[name].prompt_panels(tables, id)
-        except Exception as error:  # as above
-            failed.append(Failure(name, "show", error))
     return found

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from itlens.errors import StoreError
 from itlens.findings import findings
 from itlens.findings.base import SIDES, number_of_unit
-from itlens.results.provenance import provenance, short_name
+from itlens.results.provenance import hooked_exists, provenance, short_name
 from itlens.study.prompts import StudyPrompts
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def load_settings(load: Mapping[str, Any]) -> dict[str, Any]:
     """Return the loading options that results depend on, as text."""
     defaults = {"dtype": "float32", "backend": "hooked"}
     shown = {name: str(load.get(name, default)).removeprefix("torch.") for name, default in defaults.items()}
+    if not hooked_exists():
+        shown["backend"] = "bridge"
     if (tokenizer := load.get("tokenizer")) is not None:
         shown["tokenizer"] = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
         shown["tokenizer"] = str(tokenizer) if isinstance(tokenizer, (str, Path)) else shown["tokenizer"]

@@ -12,7 +12,7 @@ from itlens.findings import findings
 from itlens.findings.base import Finding
 from itlens.findings.options import Option, OptionSpec, options_of
 
-LOAD = ("device", "dtype", "backend", "tokenizer", "trust_remote_code", "revision", "check")
+LOAD = ("device", "dtype", "backend", "tokenizer", "trust_remote_code", "revision", "check", "cache")
 
 
 def chosen_findings(probes: str | Sequence[str]) -> list[Finding]:

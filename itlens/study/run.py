@@ -7,7 +7,6 @@ said before it begins, and about how long it takes after the first prompt (`prev
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +20,7 @@ from itlens.errors import ItlensError
 from itlens.findings.base import SIDES, Finding, Plan
 from itlens.models import ModelPair
 from itlens.progress import Reporter
-from itlens.study.comparison import Failure
+from itlens.study.failure import Failure, guarded, let_go
 from itlens.study.folder import RunFolder
 from itlens.study.preview import Pending, estimate, preview
 from itlens.study.prompts import StudyPrompts
@@ -156,7 +155,8 @@ class Run:
         What fails is kept, without what it held in memory. A prompt (or layer) that the model does not allow is left
         out, where the finding does without; anything else ends the finding.
         """
-        try:
+        before = len(self.failed)
+        with guarded(finding.name, "run", self.failed):
             plan = replace(self.plans[finding.name], side=side, reading=self.responses, find_saved=self._saved)
             opened = finding.open(source, plan)
             for unit in units:
@@ -174,10 +174,8 @@ class Run:
                 self.folder.write(self.study, finding.name, side, unit, result)  # type: ignore[arg-type]
                 done()
                 self._say_how_long(finding, monotonic() - started)
-        except Exception as error:  # a finding's own code, perhaps of another package: the others still run
-            trace = traceback.format_exc()
-            _let_go(error)
-            self.failed.append(Failure(finding.name, "run", error, trace))
+        for failure in self.failed[before:]:
+            let_go(failure.error)
 
     def _say_how_long(self, finding: Finding, seconds: float) -> None:
         """Say once, after the first prompt, about how long the others take."""
@@ -190,7 +188,7 @@ class Run:
 
     def _leave_out(self, finding: Finding, name: str, error: ItlensError) -> None:
         """Keep why a unit has no result: one sentence for all of a finding."""
-        _let_go(error)
+        let_go(error)
         known = next((each for each in self.failed if each.finding == finding.name and each.left_out), None)
         if known is None:
             self.failed.append(Failure(finding.name, "run", error, left_out=(name,), unit=finding.unit))
@@ -209,19 +207,6 @@ class Run:
 
     def _has_failed(self, finding: Finding) -> bool:
         return any(each.finding == finding.name and not each.left_out for each in self.failed)
-
-
-def _let_go(error: BaseException) -> None:
-    """Drop the tracebacks of an error that is kept: their frames, and those that called them, hold a whole model."""
-    seen: list[BaseException] = []
-    todo: list[BaseException | None] = [error]
-    while todo:
-        each = todo.pop()
-        if each is None or any(each is other for other in seen):  # an error raised again can be in its own chain
-            continue
-        seen.append(each)
-        each.__traceback__ = None
-        todo += [each.__cause__, each.__context__]
 
 
 def _refuse_other(result: Any) -> None:

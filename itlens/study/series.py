@@ -17,7 +17,9 @@ from itlens.findings import findings
 from itlens.findings.base import Finding
 from itlens.prompts import Prompt
 from itlens.report.page_data import Page
+from itlens.report.text import minus
 from itlens.results.provenance import short_name
+from itlens.stats.linearity import linearity_sentence, linearity_table
 from itlens.stats.series import ModelSeries, series, series_verdict
 from itlens.study.comparison import Comparison, open_comparison, plan_of
 from itlens.study.folder import RunFolder
@@ -25,6 +27,8 @@ from itlens.study.numbers import PromptNumbers, numbers_of
 from itlens.study.request import LOAD, chosen_findings
 from itlens.study.results import SavedResults
 from itlens.study.several import SeveralFolder, notices
+
+_ALPHAS = "alphas"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class SeriesComparison:
     neighbours: ModelSeries | None
     distances: pd.DataFrame
     notes: list[str]
+    alphas: tuple[float, ...] = ()
+    linearity: pd.DataFrame | None = None
 
     @property
     def report_path(self) -> Path:
@@ -67,7 +73,12 @@ class SeriesComparison:
         """What came out, a sentence or two for each statistic."""
         if self.first is None:
             return [f"{len(self.labels)} models: {', '.join(self.labels)}; see the distances between them."]
-        return [series_verdict(self.first, statistic=name) for name in dict.fromkeys(self.first.trend["statistic"])]
+        names = list(dict.fromkeys(self.first.trend["statistic"]))
+        said = [minus(series_verdict(self.first, statistic=name)) for name in names]
+        if self.linearity is None:
+            return said
+        lines = [minus(linearity_sentence(self.linearity, name)) for name in names]
+        return [f"{each} {line}" for each, line in zip(said, lines, strict=True)]
 
     @property
     def verdict(self) -> str:
@@ -82,6 +93,8 @@ class SeriesComparison:
             tables |= {"models": self.first.models, "trend": self.first.trend}
             both = {"first": self.first.differences, "neighbour": self.neighbours.differences}
             tables["differences"] = pd.concat([t.assign(against=name) for name, t in both.items()], ignore_index=True)
+        if self.linearity is not None:
+            tables["linearity"] = self.linearity
         return tables
 
     def __repr__(self) -> str:
@@ -99,6 +112,8 @@ def compare_series(
     *,
     labels: Sequence[str] | None = None,
     limit: int | None = None,
+    interpolate: Sequence[float] | None = None,
+    parts: Any = None,
     **options: Any,
 ) -> SeriesComparison:
     """Compare a base with every model that came of it, in order: base, fine-tuned, after preference tuning ...
@@ -106,6 +121,10 @@ def compare_series(
     models: in order, or by label. labels: what to call them; default their short names. A folder per model after the
     first holds its comparison with the first, whose results are computed once; `out` holds the series: differences
     against the first and between neighbours, and the trend along all. Everything else is as in `itlens.compare`.
+
+    interpolate: alphas of a series between two models (base and tuned, or a base and adapter=): each model is
+    W_base + alpha (W_tuned - W_base) (`itlens.interpolate`), made when it is its turn; 0 and 1 are always among them.
+    parts: what is interpolated. With responses="base" (or prompts with responses) all models read the same tokens.
 
     Raises PairError (fewer than two models, labels that are not one for each, models of different shape), and what
     `compare` raises.
@@ -116,11 +135,19 @@ def compare_series(
     from itlens.study.prompts import listed_prompts
     from itlens.study.several_outcome import write_several
 
-    listed, names = _named(models, labels)
+    load = {name: options[name] for name in LOAD if name in options}
+    alphas: list[float] = []
+    if interpolate is not None:
+        alphas = checked_alphas(interpolate)
+        listed = _between_two(models, alphas, parts, options.pop("adapter", None), load)
+        names = _named(listed, labels or [f"alpha {alpha:g}" for alpha in alphas])[1]
+    elif parts is not None:
+        raise ProbeError("parts is of an interpolation; give interpolate=, such as [0, 0.5, 1].")
+    else:
+        listed, names = _named(models, labels)
     if "adapter" in options:
         raise ProbeError("A series takes whole models; merge the adapter into its model first.")
     chosen = chosen_findings(probes)
-    load = {name: options[name] for name in LOAD if name in options}
     for label, model in zip(names[1:], listed[1:], strict=True):  # all, before hours are spent on the first
         pair = load_pair(listed[0], model, **load)
         try:
@@ -132,7 +159,8 @@ def compare_series(
     folder = SeveralFolder(out, "series")
     inside = [f"{place}-{_readable(label)}" for place, label in enumerate(names[1:], start=2)]
     first = None
-    with folder.opened({"labels": names, "folders": inside}, inside):
+    asked: dict[str, Any] = {"labels": names, "folders": inside} | ({_ALPHAS: alphas} if alphas else {})
+    with folder.opened(asked, inside):
         for label, model, name in zip(names[1:], listed[1:], inside, strict=True):
             run = folder.path / name
             compare(listed[0], model, given, probes, run, resume, labels=(names[0], label), base_from=first, **options)
@@ -167,21 +195,65 @@ def open_series(path: str | Path) -> SeriesComparison:
         if apart:
             rows.append({"against": "neighbour", "reference": labels[place - 1], "model": labels[place], **apart})
     distances = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    first, neighbours = _along(numbers, seed)
+    shared = _shared(numbers)
+    first, neighbours = _along(shared, seed)
+    alphas = tuple(float(alpha) for alpha in asked.get(_ALPHAS) or ())
+    curves = linearity_table(shared, alphas, seed=seed) if shared and len(alphas) == len(labels) else None
     said = [*notices(asked), *numbers.notes, *(f"{', '.join(models)}: {note}" for note, models in notes.items())]
-    return SeriesComparison(folder.path, labels, folders, first, neighbours, distances, said)
+    return SeriesComparison(folder.path, labels, folders, first, neighbours, distances, said, alphas, curves)
 
 
-def _along(numbers: PromptNumbers, seed: int) -> tuple[ModelSeries | None, ModelSeries | None]:
-    """Compare the prompts that all models have finished, with the first model and with the neighbour."""
+def checked_alphas(given: Any) -> list[float]:
+    """Return the alphas of a series, ascending, 0 and 1 among them.
+
+    Raises ModelError for one that is no finite number, and ProbeError for none, or one below 0: the first model of a
+    series is the base.
+    """
+    from itlens.models.interpolation import checked_alpha
+
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+        raise ProbeError(f"interpolate={given!r}; expected a list of numbers, such as [0, 0.5, 1].")
+    found = {checked_alpha(alpha) for alpha in given}
+    if not found or min(found) < 0:
+        raise ProbeError(
+            f"interpolate={sorted(found)}; expected numbers of at least 0: a series begins with the base (alpha 0)."
+        )
+    return sorted(found | {0.0, 1.0})
+
+
+def _between_two(models: Any, alphas: Sequence[float], parts: Any, adapter: Any, load: Mapping[str, Any]) -> list[Any]:
+    """Return the models of an interpolation, each as a way to make it; base and tuned themselves are as given."""
+    from itlens.models import load_pair
+    from itlens.models.interpolation import Interpolation
+
+    given = list(models.values()) if isinstance(models, Mapping) else list(models)
+    if len(given) != (1 if adapter is not None else 2):
+        raise PairError(
+            f"interpolate goes from one model to another, and got {len(given)}; give base and tuned, or a base and "
+            "adapter=."
+        )
+    pair = load_pair(*given, adapter=adapter, **load)
+    whole = parts is None and adapter is None
+    rest = [given[-1] if alpha == 1 and whole else Interpolation(pair, alpha, parts) for alpha in alphas[1:]]
+    return [given[0], *rest]
+
+
+def _shared(numbers: PromptNumbers) -> dict[str, pd.DataFrame]:
+    """Return each model's numbers of the prompts that all models have finished; empty without any numbers."""
     tables = numbers.joined()
     if not tables:
-        return None, None
+        return {}
     shared = set.intersection(*(set(table["id"]) for table in tables.values()))
     if not shared:
         raise StoreError("No prompt is finished by every model of the series; run the same command again.")
-    kept = {str(label): table[table["id"].isin(shared)] for label, table in tables.items()}
-    return series(kept, "first", seed=seed), series(kept, "neighbour", seed=seed)
+    return {str(label): table[table["id"].isin(shared)] for label, table in tables.items()}
+
+
+def _along(tables: Mapping[str, pd.DataFrame], seed: int) -> tuple[ModelSeries | None, ModelSeries | None]:
+    """Compare with the first model and with the neighbour."""
+    if not tables:
+        return None, None
+    return series(tables, "first", seed=seed), series(tables, "neighbour", seed=seed)
 
 
 def _distances(comparison: Comparison) -> dict[str, float]:

@@ -40,6 +40,7 @@ _APART = (
     "first model only, so it is blank between neighbours. The page of each pair has the noise floors of the overlaps."
 )
 _LEFT_OUT = " Groups with too few prompts for a test are in the CSV tables only."
+_NO_INTERVAL = " Groups without an interval (a single prompt, a constant curve) are in the CSV tables only."
 _STATES = {"off": "without the template", "on": "with the template"}
 _INTERVAL = Column("ci", "95 % interval", "interval", "bootstrap over prompts")
 _STATISTIC = Column("statistic", "statistic", lambda row: str(row["statistic"]).replace("_", " "))
@@ -88,6 +89,23 @@ _TREND = (
     Column("p_slope_holm", "p Holm", "p", "of the slopes over prompts, corrected by Holm", test=True),
     Column("rising", "rising", "count", "prompts whose numbers rise along the models"),
     Column("falling", "falling", "count", "prompts whose numbers fall along the models"),
+)
+_LINEAR = (
+    "Models W_base + alpha (W_tuned - W_base). Linearity: 1 less the squared distance from the line through alpha 0 "
+    "and 1 as a share of the curve's variance. It is 1 where a number follows the weights, 0 or below where the line "
+    "says no more than the mean does, and not defined for a constant curve, or without an alpha other than 0 and 1."
+)
+_LINEARITY = (
+    _STATISTIC,
+    _GROUP,
+    _N,
+    Column("base", "at alpha 0", "number", "mean over prompts"),
+    Column("tuned", "at alpha 1", "number", "mean over prompts"),
+    Column("linearity", "linearity", "signed", "of the mean curve", decimals=2),
+    _INTERVAL,
+    Column("median", "median of prompts", "signed", "of the prompts' own curves that are not constant", decimals=2),
+    Column("defined", "not constant", "count", "prompts whose curve is not constant", terminal=False),
+    Column("note", "note", help="why there is no linearity"),
 )
 
 
@@ -183,6 +201,12 @@ def _series_sections(comparison: SeriesComparison) -> list[Section]:
             _section("neighbours", "Between neighbours", _PAIRED, neighbours, _DIFFERENCES),
             _section("trend", "Trend along the series", _SLOPES, comparison.first.trend, _TREND),
         ]
+    if comparison.linearity is not None:
+        rows = comparison.linearity
+        bare = (rows["group"] != "all") & rows["ci_low"].isna()
+        words = _LINEAR + (_NO_INTERVAL if bare.any() else "")
+        lines: list[Block] = [Text(words), Table(rows[~bare], _LINEARITY, sortable=True)]
+        sections.append(_plain_section("linearity", "Linear in the weights?", lines))
     if "distances" in comparison.tables:
         columns = guessed_columns(comparison.distances)
         blocks: list[Block] = [Text(_APART), Table(comparison.distances, columns, sortable=True)]

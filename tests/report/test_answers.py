@@ -79,7 +79,7 @@ def test_many_findings_stay_a_paragraph() -> None:
     still = [row(f"other {i}") for i in range(8)]
     words = answer_paragraph([*changed, *still])
     assert words.startswith("Tuning changed nine of 17 things that were measured: ")
-    assert "the thing 3 rose by 0.07; and five more in the table below. No significant" in words
+    assert "the thing 3 rose by 0.07; and five more in the table. No significant" in words
     assert words.endswith("the other 5 or two more.")
 
 

@@ -101,6 +101,7 @@ def test_tables_that_stay_in_memory_have_no_places() -> None:
         (None, "places returned a NoneType; expected a list of itlens.Place."),
         ([{"layer": 0}], "places returned a dict in its list; expected an itlens.Place."),
         ([Place(-1)], "places returned a Place with layer=-1; expected a whole number from 0."),
+        ([Place(0, 1, shown_on="p1")], "places returned a Place with shown_on='p1'; expected ids of prompts."),
         ([Place(0, 1.5)], "places returned a Place with head=1.5; expected a whole number from 0."),  # type: ignore[arg-type]
         ([Place(0, base=pairs(("a", "b"), columns={"x": []}))], "places returned 1 words and 0 numbers 'x'"),
         ([Place(0, what="w", tuned=PlaceWords(["a"], alone=[True, False]))], "1 words and 2 numbers 'alone' for 'w'"),

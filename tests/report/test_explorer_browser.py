@@ -48,11 +48,16 @@ def heads_known() -> list[Place]:
         PlaceNumber("overlap", 0.12345, low=0.1, high=0.2, p=0.00012),
         PlaceNumber("never measured"),
     ]
-    return [
+    related = [
         Place(layer, head, "Word pairs", "", numbers, pairs("base", layer, head), pairs("tuned", layer, head))
         for layer in LAYERS
         for head in range(HEADS)
     ]  # fmt: skip
+    writes = {
+        "base": PlaceWords([("king", "queen"), ("king", "sceptre")], {"score": [2.5, 1.25]}, [False, True]),
+        "tuned": PlaceWords([("king", "crown"), ("king", "queen")], {"score": [3.0, 2.0]}, [True, False]),
+    }
+    return [*related, Place(0, 1, "What it writes", base=writes["base"], tuned=writes["tuned"])]
 
 
 def layers_known() -> list[Place]:
@@ -203,6 +208,36 @@ def test_a_panel_shows_the_numbers_and_words_of_the_data(reader: Reader) -> None
         "base2 → Story"
     ]
     assert "the first 3 of 100" in reader.see("document.querySelector('dialog.explorer figcaption').innerText")
+
+
+def test_a_head_shows_what_it_writes_below_what_it_relates(reader: Reader) -> None:
+    reader.go("#/head/0/1")
+    headings = "[...document.querySelectorAll('dialog.explorer h4')].map((each) => each.innerText)"
+    assert reader.see(headings) == ["Word pairs", "What it writes"]
+    writes = '[data-what="What it writes"]'
+    assert reader.rows(f"{writes} figure .pairs")[1:] == [
+        ["1", "king → queen", "2.500"],
+        ["2", "king → sceptre gone", "1.250"],
+    ]
+    assert reader.rows(f"{writes} figure + figure .pairs") == [
+        ["#", "pair", "score"],
+        ["1", "king → crown new", "3"],
+        ["2", "king → queen", "2"],
+    ]
+    gone = f"[...document.querySelectorAll('dialog.explorer {writes} s')].map((each) => each.innerText)"
+    assert reader.see(gone) == ["king → sceptre"]
+
+
+@pytest.mark.parametrize(
+    ("word", "models", "entries"),
+    [("crown", "only tuned", "king → crown new"), ("sceptre", "only base", "king → sceptre gone")],
+)
+def test_the_search_finds_a_head_by_what_it_writes(reader: Reader, word: str, models: str, entries: str) -> None:
+    reader.go(f"#/word/{word}")
+    _, row = reader.rows(".results")
+    assert row[0].split("\n") == ["L0H1", "What it writes"]
+    assert row[1] == models
+    assert row[4] == entries
 
 
 def test_a_layer_has_its_concepts_and_its_heads(reader: Reader) -> None:

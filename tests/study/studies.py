@@ -30,6 +30,10 @@ _PLAIN = (
     "the and house river letter letters story poem word text line name cat dog horse mouse apple pear plum bread"
 )
 WORDS = (*_PLAIN.split(), *ODD_WORDS)
+TASKS = {
+    "writing": _PLAIN.split()[:14],
+    "reading": ["house", "river", "letter", "letters", "story", "poem", "word", "text", "line", "name", "read"],
+}
 
 
 def six_prompts() -> list[Prompt]:
@@ -61,7 +65,8 @@ def small(**changes: Any) -> dict[str, Any]:
     """Arguments of `compare` with which every finding takes a second on a tiny pair."""
     options: dict[str, Any] = {"prompts": six_prompts(), "max_new_tokens": NEW_TOKENS, "seed": 3, "progress": False}
     options |= {"vocabulary": vocabulary(), "vectors": vectors(), "top_k": 30, "components": 8, "concept_words": 6}
-    return options | {"resamples": 3, "labelled": 4, "sample": 3} | changes
+    options |= {"resamples": 3, "labelled": 4, "sample": 3, "task_words": TASKS}
+    return options | changes
 
 
 def copied(run: Comparison, target: Path) -> Path:

@@ -237,8 +237,14 @@ def _other(option: Option) -> Any:
         return itlens.Vocabulary(vocabulary().words[:-2], name="others")
     if option.name == "vectors":
         return vectors(seed=1)
+    if option.name == "task_words":
+        return {"others": list(vocabulary().words[:12])}
     if option.name == "labeller":
         return _labeller
+    if option.name in ("texts", "corpus"):
+        return ["The river is wide and cold.", "The old man writes long letters."]
+    if option.name == "difference_layer":
+        return 0  # of the two that there are
     if option.spec.one_of and option.kind == "names":
         return option.spec.one_of[:1]
     if option.spec.one_of:

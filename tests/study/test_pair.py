@@ -8,6 +8,7 @@ import json
 import math
 import weakref
 from functools import wraps
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_the_folder_holds_what_was_asked_and_what_was_found(finished: Comparison
     assert study["models"]["base"]["revision"].startswith("sha256:")
     assert study["models"]["base"]["revision"] != study["models"]["tuned"]["revision"]
     assert study["prompts"] == 6
-    assert study["versions"]["transformer_lens"].startswith("3.")
+    assert study["versions"]["transformer_lens"] == version("transformer-lens")
     assert itlens.load_prompts(finished.out / "prompts.jsonl") == six_prompts()
 
 

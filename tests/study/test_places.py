@@ -72,7 +72,7 @@ def test_a_finding_whose_places_are_no_places_costs_the_page_nothing_else(
 
 def test_word_pairs_of_a_head_are_those_of_the_table(runs: dict[str, Comparison]) -> None:
     ds, changes = (runs["attention"].results["attention"][name] for name in ("word_pairs", "pair_changes"))
-    places = [place for place in places_of(runs["attention"], "attention") if place.base is not None]
+    places = [place for place in places_of(runs["attention"], "attention") if place.what.startswith("Word pairs")]
     assert len(places) == ds.sizes["layer"] * ds.sizes["head"]
     for place in places:
         cell = ds.sel(layer=place.layer, head=place.head)
@@ -92,12 +92,33 @@ def test_word_pairs_of_a_head_are_those_of_the_table(runs: dict[str, Comparison]
         assert line(place, "pairs only in tuned").value == float(cell["gained"])
 
 
+def test_what_a_head_writes_is_that_of_the_table(runs: dict[str, Comparison]) -> None:
+    changes, by_head = (runs["attention"].results["attention"][f"written_{name}"] for name in ("changes", "heads"))
+    places = [place for place in places_of(runs["attention"], "attention") if place.what.startswith("What it writes")]
+    assert [(place.layer, place.head) for place in places] == list(zip(by_head["layer"], by_head["head"], strict=True))
+    for place, counts in zip(places, by_head.to_dict("records"), strict=True):
+        rows = changes[(changes["layer"] == place.layer) & (changes["head"] == place.head)]
+        for side, alone in (("base", "lost"), ("tuned", "gained")):
+            words: PlaceWords = getattr(place, side)
+            own = rows[rows[f"{side}_rank"] > 0].sort_values(f"{side}_score", ascending=False, kind="stable")
+            listed = list(zip(own["input"], own["output"], strict=True))
+            most = len(words.words)
+            assert words.total == len(listed) == counts[f"{side}_pairs"]
+            assert most == min(200, len(listed))
+            assert list(words.words) == listed[:most]
+            assert list(words.columns["score"]) == own[f"{side}_score"].tolist()[:most]
+            assert list(words.alone) == (own["change"] == alone).tolist()[:most]
+        assert line(place, "overlap").value == pytest.approx(counts["overlap"], nan_ok=True)
+        assert line(place, "pairs only in tuned").value == counts["gained"]
+
+
 def test_fewer_pairs_are_the_first_of_all(runs: dict[str, Comparison]) -> None:
     from itlens.findings.attention.view_places import head_places
 
     tables = runs["attention"].tables["attention"]
+    named = ("word_pairs", "pair_changes", "written_changes", "written_heads")
     every, few = (
-        [place.tuned for place in head_places(tables["word_pairs"], tables["pair_changes"], most) if place.tuned]
+        [place.tuned for place in head_places(*(tables[name] for name in named), most=most) if place.tuned]
         for most in (10_000, 3)
     )
     assert max(len(words.words) for words in few) == 3
@@ -108,7 +129,7 @@ def test_fewer_pairs_are_the_first_of_all(runs: dict[str, Comparison]) -> None:
 
 def test_verbs_of_a_head_are_those_of_the_table(runs: dict[str, Comparison]) -> None:
     ds = runs["attention"].results["attention"]["word_pairs"]
-    for place in places_of(runs["attention"], "attention")[1::2]:
+    for place in [p for p in places_of(runs["attention"], "attention") if p.what.startswith("Instruction verbs")]:
         cell = ds.sel(layer=place.layer, head=place.head)
         assert line(place, "change of their count").value == float(cell["instruction_change"])
         assert line(place, "change of their count").p == pytest.approx(float(cell["instruction_p_bh"]), nan_ok=True)

@@ -39,7 +39,7 @@ from tests.study.studies import (
     vectors,
     vocabulary,
 )
-from tests.tiny import tiny_folder, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_folder, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 Folders = tuple[Path, Path]
@@ -528,7 +528,7 @@ def test_models_without_such_vectors_are_refused_before_anything_is_loaded(
     plain, experts, out = tiny_folder(tmp_path / "gpt2", "gpt2"), mixture(tmp_path / "mixtral"), tmp_path / "run"
     with pytest.raises(ProbeError, match=r"gate vectors: the feed-forward layers of \S+gpt2 have no W_gate; expected"):
         again((plain, plain), out, "mlp", concept_vectors=["value", "gate"])
-    for backend in ("hooked", "bridge"):
+    for backend in BACKENDS:
         with pytest.raises(ProbeError, match=r"\S+mixtral has feed-forward layers that are mixtures of 4 experts"):
             again((experts, experts), out, "mlp", backend=backend)
     with pytest.raises(ProbeError, match="no tokenizer"):

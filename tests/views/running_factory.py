@@ -86,7 +86,7 @@ def faithful_sides() -> tuple[list[xr.Dataset], list[xr.Dataset]]:
 
 
 def faithfulness_table() -> pd.DataFrame:
-    return compare_faithfulness(*faithful_sides(), resamples=200)
+    return compare_faithfulness(*faithful_sides())
 
 
 def mean_curves(labels: tuple[str, ...] = ("base", "tuned")) -> xr.Dataset:

@@ -29,7 +29,7 @@ from itlens.findings.activation.diff_shift import shift_summary, shift_tests, sh
 from itlens.findings.activation.diff_verdict import activations_answer, activations_verdict
 from itlens.findings.activation.view import activations_figure as draw_activations
 from itlens.findings.activation.view_patterns import changed_patterns
-from itlens.findings.activation.view_places import activation_places
+from itlens.findings.activation.view_places import activation_places, pattern_places
 from itlens.findings.activation.view_shift import shift as draw_shift
 from itlens.findings.base import SIDES, Finding, Plan, Reads, Saved, Tables, Verdict
 from itlens.prompts.formats import EMPTY_FORM
@@ -189,10 +189,12 @@ class Activation(Finding):
         return _TERMS
 
     def places(self, tables: Tables) -> Sequence[Place]:
-        """Statistics of both models and the shift, of every head and every layer."""
+        """Statistics of both models and the shift, of every head and every layer; patterns of the heads that have
+        some."""
         if "activations" not in tables:
             return []
-        return list(activation_places(tables["activations"], tables["shift"], tables["shift_tests"]))
+        known = activation_places(tables["activations"], tables["shift"], tables["shift_tests"])
+        return [*known, *pattern_places(tables.get("_patterns"))]
 
     def per_prompt(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
         """Means over layers and heads, by model and prompt; tokens: the digest of what was read."""

@@ -17,6 +17,7 @@ from itlens.report.explorer_places import Place, PlaceNumber
 
 _STATISTICS = "Activations on the same tokens (p: Benjamini-Hochberg)"
 _SHIFT = "How far tuning changed its activations"
+_PATTERNS = "Where it looks, base | tuned | difference"
 _SHOWN = {
     "difference": "value",
     "base_mean": "base",
@@ -47,6 +48,15 @@ def activation_places(diff: xr.Dataset, shift: xr.Dataset, tests: xr.Dataset, gr
                 numbers = [_number(name, values, cell) for name, values in rows]
                 if numbers:
                     yield Place(layer, head[0] if head else None, what, numbers=numbers)
+
+
+def pattern_places(patterns: xr.Dataset | None) -> Iterator[Place]:
+    """Yield the heads of which the study kept attention patterns, with the prompts that show them."""
+    if patterns is None:
+        return
+    ids = [str(id) for id in patterns["prompt"].values]
+    for layer, head in zip(patterns["layer"].values.tolist(), patterns["head"].values.tolist(), strict=True):
+        yield Place(int(layer), int(head), _PATTERNS, shown_on=ids)
 
 
 Row = tuple[str, Mapping[str, np.ndarray]]  # its name; the numbers of all places, by field of `PlaceNumber`

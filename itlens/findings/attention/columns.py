@@ -72,6 +72,15 @@ MOVED_HEADS = (
     Column("first_gained", "gained first", help="pairs only in tuned, the strongest first"),
     Column("first_lost", "lost first", help="pairs only in base, the strongest first"),
 )  # fmt: skip
+WRITTEN_HEADS = (
+    Column("layer", "head", lambda row: head_name(row["layer"], row["head"]), "layer and head, counted from 0"),
+    Column("overlap", "overlap", "number", "written pairs in both, divided by those in either", decimals=2),
+    Column("kept", "kept", "count", "pairs (word read, word written) in both"),
+    Column("gained", "gained", "count", "pairs only in tuned"),
+    Column("lost", "lost", "count", "pairs only in base"),
+    Column("first_gained", "gained first", help="word read → word written, only in tuned, the highest score first"),
+    Column("first_lost", "lost first", help="word read → word written, only in base, the highest score first"),
+)
 SETTINGS = (Column("setting", "setting"), Column("value", "value"))
 
 
@@ -105,4 +114,16 @@ def pair_terms(top_k: int, deviations: float, min_dims: int) -> dict[str, str]:
         "first layer a head reads what earlier layers wrote, not embeddings. They cover queries and keys, not what a "
         "head moves. They say what a head could bring together, not that it does so on a text, nor that it matters for "
         "the output.",
+    }
+
+
+def written_terms(inputs: int, top_k: int) -> dict[str, str]:
+    """Return the definition of what a head writes, for these settings."""
+    return {
+        "What a head writes": f"Of {inputs} words that it may read (the most frequent words of the vocabulary and the "
+        f"instruction verbs), the {top_k} words whose logits it raises most: the word's input embedding, with the gain "
+        "of the norm before attention, times W_V and W_O, and then the output embedding of the written word, with the "
+        "gain of the final norm. The score is in logits, up to the scale of the norms; words with a score of 0 or less "
+        "are not written. This is the direct effect of a head that attends to the one word alone: what later layers "
+        "make of it, and whether the head ever attends to the word, is not in it.",
     }

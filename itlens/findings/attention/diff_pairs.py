@@ -211,7 +211,9 @@ def read_pair_tables(base: pd.DataFrame, tuned: pd.DataFrame) -> PairTables:
     _check_same(base.attrs, tuned.attrs)
     layers, heads = (np.array(sorted(base.attrs[axis]), dtype=np.int64) for axis in ("layers", "heads"))
     codes: dict[str, int] = {}
-    columns = {name: [_encode(table[role], name, codes) for role in ("query", "key")] for name, table in sides.items()}
+    columns = {
+        name: [encode_words(table[role], name, codes) for role in ("query", "key")] for name, table in sides.items()
+    }
     made = [_rows(table, name, layers, heads, *columns[name]) for name, table in sides.items()]
     return PairTables(layers, heads, tuple(codes), *made)
 
@@ -264,8 +266,8 @@ def _some(values: Iterable[int]) -> str:
     return ", ".join(listed if len(listed) < 9 else [*listed[:7], "...", listed[-1]]) or "none"
 
 
-def _encode(column: pd.Series, name: str, codes: dict[str, int]) -> np.ndarray:
-    """The column's words as numbers; new words get the next number in `codes`. Equal texts are equal words."""
+def encode_words(column: pd.Series, name: str, codes: dict[str, int]) -> np.ndarray:
+    """Return the column's words as numbers; new words get the next number in `codes`. Equal texts are equal words."""
     values = column.array if isinstance(column.dtype, pd.CategoricalDtype) else pd.Categorical(column)
     words = list(values.categories)
     if any(not isinstance(word, str) for word in words) or (np.asarray(values.codes) < 0).any():

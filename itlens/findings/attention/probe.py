@@ -28,7 +28,7 @@ from itlens.progress import late_bar
 from itlens.selection import Numbers, finite, whole_number
 from itlens.vocabulary import WordTokens
 from itlens.vocabulary.word_vectors import VectorsLike, VocabularyLike, loaded_vectors, loaded_vocabulary
-from itlens.weights import Weights, weights_of
+from itlens.weights import AttentionWeights, Weights, weights_of
 from itlens.weights.words import WordRows, known_tokens
 
 
@@ -134,10 +134,11 @@ class QKLayer(NamedTuple):
 class LayerSearch:
     """The search of one model, prepared once: the words' vectors in the model, and which words are related.
 
-    Arguments are those of `qk_word_pairs`. layers: numbers of the layers to search, ascending.
+    Arguments are those of `qk_word_pairs`. layers: numbers of the layers to search, ascending. tokens: of the words.
     """
 
     layers: Sequence[int]
+    tokens: WordTokens
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class LayerSearch:
         self._weights, self._words, self._signed = weights_of(model_or_weights), vocabulary.words, signed
         grid = HeadGrid.of(self._weights, layers, heads)
         self.layers, self._heads = grid
-        tokens = known_tokens(self._weights, vocabulary)
+        self.tokens = tokens = known_tokens(self._weights, vocabulary)
         self._rows = _rows(self._weights, tokens)
         self._related = Relatedness(
             vocabulary, related_by, deviations=deviations, baseline=baseline, device=self._rows.device
@@ -172,9 +173,13 @@ class LayerSearch:
         if not (tokens.known & self._related.known).any():
             raise ProbeError("No word of the vocabulary is known to both the tokenizer and the word vectors.")
 
-    def layer(self, layer: int) -> QKLayer:
-        """Return the pairs and energies of one layer. Raises ProbeError where its activations are not finite."""
-        search = Search(self._weights.attention(layer), self._heads, self._weights.facts, k=self._top_k)
+    def layer(self, layer: int, attention: AttentionWeights | None = None) -> QKLayer:
+        """Return the pairs and energies of one layer. attention: its weights, where they are at hand.
+
+        Raises ProbeError where its activations are not finite.
+        """
+        attention = self._weights.attention(layer) if attention is None else attention
+        search = Search(attention, self._heads, self._weights.facts, k=self._top_k)
         search.read(self._rows, layer)
         energies = search.energies()
         kept = search.pairs(self._related, self._rows, self._signed)

@@ -172,6 +172,19 @@ def prompt_scores(
     return pd.DataFrame(rows)
 
 
+def within_body(frame: Framed) -> tuple[Framed, Prompt]:
+    """Return a frame and the prompt within it, whose text is what the template left of the original one.
+
+    White space that a template cuts off the ends belongs to no token, so that scores are those of the original.
+    """
+    first, last = frame.body
+    spans = {
+        kind: [(start - first, stop - first) for start, stop in frame.prompt.spans(kind)]
+        for kind in ("instruction", "context")
+    }
+    return frame._replace(cut=0), frame.prompt.replace(text=frame.prompt.text[first:last], **spans)
+
+
 def _row(
     id: str,
     ds: xr.Dataset,

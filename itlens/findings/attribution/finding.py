@@ -16,7 +16,7 @@ import xarray as xr
 from itlens.errors import ProbeError
 from itlens.findings.attribution.columns import GROUPS, PROMPTS, REGRESSION, WELCH
 from itlens.findings.attribution.diff import AttributionDiff, attributions
-from itlens.findings.attribution.diff_template import prompt_scores
+from itlens.findings.attribution.diff_template import prompt_scores, within_body
 from itlens.findings.attribution.diff_verdict import Conclusion, Writer, conclusion
 from itlens.findings.attribution.view import groups, profile, scores, sensitivity
 from itlens.findings.attribution.view_tokens import TokenView, token_pair
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from itlens.findings.detector import Detector
     from itlens.models.hooked_model import HookedModel
     from itlens.prompts import Prompt
-    from itlens.prompts.formats import Framed
 
 _EXAMPLES = 4  # prompts whose tokens are shown
 _NAMED = 5  # prompts that a note names
@@ -40,6 +39,7 @@ _LEGEND = (
     "difference: tuned − base, paired, with bootstrap interval; d_z: effect size; p: paired t-test; Holm p: over the "
     "groups"
 )
+_PER_PROMPT = ("instruction_score", "response_tokens")
 _TOKEN_TITLE = "What the response takes from each prompt token"
 _PAPER = "unpaired, one-sided (tuned > base); it ignores that both models saw the same prompts"
 _TOKENS = (
@@ -172,22 +172,35 @@ class Attribution(Finding):
         importance lies on the others.
         """
         options = plan.options
-        framed = None if plan.frames is None else [_within_body(frame) for frame in plan.frames]
-        prompts = plan.prompts if framed is None else [prompt for _, prompt in framed]
+        if plan.frames is None:
+            known = tables["prompts"]
+            parts = [
+                known[["id", "group"]].assign(
+                    model=side, instruction_score=known[side], response_tokens=known[f"{side}_targets"]
+                )
+                for side in SIDES
+            ]
+            return pd.concat(parts, ignore_index=True)[["model", "id", "group", *_PER_PROMPT]]
+        framed = [within_body(frame) for frame in plan.frames]
         parts = []
         for side in SIDES:
             table = prompt_scores(
                 tables[f"_{side}"],
-                prompts,
-                None if framed is None else [frame for frame, _ in framed],
+                [prompt for _, prompt in framed],
+                [frame for frame, _ in framed],
                 levels=options.levels,
                 threshold=options.threshold,
                 p=options.p,
             )
             parts.append(table.assign(model=side))
         both = pd.concat(parts, ignore_index=True)
-        numbers = ["instruction_score", "response_tokens"] + ([] if framed is None else ["template_share"])
-        return both[["model", "id", "group", *numbers]]
+        return both[["model", "id", "group", *_PER_PROMPT, "template_share"]]
+
+    def changes(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
+        """Return the changes of `per_prompt` but response_tokens: the length of an answer is no number of its
+        attribution."""
+        own = super().changes(tables, plan)
+        return None if own is None else own.drop(columns="response_tokens")
 
     def prompt_panels(self, tables: Tables, prompt_id: str) -> Sequence[Panel]:
         """Return the tokens of one prompt under both models."""
@@ -230,19 +243,6 @@ def _examples(
     """Return the first prompts to which neither response is empty, with both attributions."""
     both = [(prompt, base[prompt.id], tuned[prompt.id]) for prompt in prompts]
     return [example for example in both if example[1].sizes["target"] and example[2].sizes["target"]][:_EXAMPLES]
-
-
-def _within_body(frame: Framed) -> tuple[Framed, Prompt]:
-    """Return a frame and the prompt within it, whose text is what the template left of the original one.
-
-    White space that a template cuts off the ends belongs to no token, so that scores are those of the original.
-    """
-    first, last = frame.body
-    spans = {
-        kind: [(start - first, stop - first) for start, stop in frame.prompt.spans(kind)]
-        for kind in ("instruction", "context")
-    }
-    return frame._replace(cut=0), frame.prompt.replace(text=frame.prompt.text[first:last], **spans)
 
 
 def _settings(tables: Tables) -> tuple[int, int, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import wrap
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -228,20 +228,20 @@ def sensitivity(sens: xr.Dataset, *, value: Quantity = "difference", threshold: 
         colorscale=theme.DIVERGING, customdata=_hover(z, tests, thresholds, powers, _QUANTITIES[value]),
         hovertemplate="%{customdata}<extra></extra>", colorbar={"thickness": 12, "outlinewidth": 0},
     )  # fmt: skip
-    for row, column in np.ndindex(z.shape):
-        _mark_cell(fig, row, column, float(z[row, column]), float(tests[row, column]), limit)
+    # one by one, plotly would copy all annotations for each that is added
+    marks = [_mark(i, j, float(z[i, j]), float(tests[i, j]), limit) for i, j in np.ndindex(z.shape)]
+    fig.update_layout(annotations=[*fig.layout.annotations, *filter(None, marks)])
     _outline(fig, np.flatnonzero(thresholds == threshold), np.flatnonzero(powers == p))
     return fig
 
 
-def _mark_cell(fig: go.Figure, row: int, column: int, z: float, p: float, limit: float) -> None:
+def _mark(row: int, column: int, z: float, p: float, limit: float) -> dict[str, Any] | None:
+    """Return the annotation of a cell: its value and stars; None for a cell without a value."""
     if not np.isfinite(z):
-        return
+        return None
     color = "#ffffff" if abs(z) > 0.6 * limit else "#1f2328"
-    fig.add_annotation(
-        x=column, y=row, text=f"{number(round(z, 2) + 0.0, 2)}<br>{stars(p) or ' '}", showarrow=False,
-        font={"size": 11, "color": color}, yshift=-3,
-    )  # fmt: skip
+    text = f"{number(round(z, 2) + 0.0, 2)}<br>{stars(p) or ' '}"
+    return {"x": column, "y": row, "text": text, "showarrow": False, "font": {"size": 11, "color": color}, "yshift": -3}
 
 
 def _outline(fig: go.Figure, columns: np.ndarray, rows: np.ndarray) -> None:

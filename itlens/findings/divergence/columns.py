@@ -62,7 +62,7 @@ def _place(row: Row) -> str:
 
 
 PROMPT_COLUMNS = (
-    Column("id", "prompt"),
+    Column("id", "prompt", link="prompt"),
     Column("position", "token", _place, "of the response, from 1: the first that differs"),
     _token("token_base", "base writes"),
     _token("token_tuned", "tuned writes"),

@@ -54,7 +54,7 @@ class Divergence(Finding):
     question = "Where in depth do the two models part?"
     topic = "the depth at which the answers part"
     reads = "pair"
-    order = 55
+    order = 57
     shortcut_names = ("divergence",)
     Options = DivergenceOptions
 
@@ -147,6 +147,11 @@ class Divergence(Finding):
     def per_prompt(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
         """Return nothing: a number of both models together belongs to neither."""
         return None
+
+    def changes(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
+        """Return the position at which the answers part; NaN where they do not."""
+        prompts = tables["partings"]
+        return prompts[["id", "position"]].rename(columns={"position": "parting_position"})
 
     def places(self, tables: Tables) -> Sequence[Place]:
         """Return what the block of each layer adds to the decision."""

@@ -2,11 +2,11 @@
 
 Each result of `itlens.faithfulness` says for one prompt by how much the attribution beats random orders (`advantage`).
 Per method and direction:
-1. each model's mean advantage over its prompts with a 95 % BCa bootstrap interval, and a t-test against 0
-2. tuned against base, paired over prompts (`itlens.stats.paired.paired_row`)
+1. each model's mean advantage over its prompts, and a t-test against 0
+2. tuned against base: a paired t-test over prompts
 3. Holm over the rows, for each of the three tests by itself
 
-The verdict rests on deletion; insertion is its check. Its intervals are those of the t-tests (`t_interval`), so that
+The verdict rests on deletion; insertion is its check. All intervals are those of the t-tests (`t_interval`), so that
 an interval that excludes 0 and a p-value below 0.05 before correction are the same thing.
 """
 
@@ -20,9 +20,20 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError, first_few
+from itlens.findings.faithfulness.diff_verdict import t_interval
 from itlens.findings.shared import model_names
 from itlens.results.provenance import provenance
-from itlens.stats.paired import adjust, bootstrap_interval, cell_interval, mean, paired_row, paired_t, too_few
+from itlens.stats.paired import (
+    NO_DIFFERENCE,
+    SAME_DIFFERENCE,
+    adjust,
+    cell_interval,
+    cohen_dz,
+    is_constant,
+    mean,
+    paired_t,
+    too_few,
+)
 
 Unit: TypeAlias = Literal["share", "nats"]
 Results: TypeAlias = Iterable[xr.Dataset] | Mapping[str, xr.Dataset]
@@ -33,9 +44,7 @@ _SAME = ("steps", "draws", "baseline")
 _Side: TypeAlias = dict[tuple[str, str], dict[str, xr.Dataset]]  # (method, by) -> prompt id -> result
 
 
-def compare_faithfulness(
-    base: Results, tuned: Results, *, unit: Unit = "share", seed: int = 0, resamples: int = 10_000, minimum: int = 5
-) -> pd.DataFrame:
+def compare_faithfulness(base: Results, tuned: Results, *, unit: Unit = "share", minimum: int = 5) -> pd.DataFrame:
     """Test how faithful each method's attributions are to each model, and whether tuning changed it.
 
     base, tuned: Datasets of `itlens.faithfulness` (or `itlens.load`), of the same prompts and of one or several
@@ -43,8 +52,9 @@ def compare_faithfulness(
     prompts of which it does too little on either side are left out) or "nats". minimum: fewer prompts get no test.
 
     Returns a table, a row per method, by ("density" or "sum") and direction: n (prompts on both sides with a number),
-    left_out; base_advantage, base_low, base_high, base_p, base_p_holm, base_better (share of prompts with an advantage
-    above 0), the same of tuned; difference (tuned - base), ci_low, ci_high, effect_size (d_z), p_paired, p_holm, note.
+    left_out; base_advantage, base_low, base_high (95 % interval of the t-test), base_p, base_p_holm, base_better (share
+    of prompts with an advantage above 0), the same of tuned; difference (tuned - base), ci_low, ci_high, effect_size
+    (d_z), p_paired, p_holm, note.
 
     Raises ResultError for other results, two of one prompt and method, and sides or settings that differ.
     """
@@ -55,8 +65,8 @@ def compare_faithfulness(
     rows = []
     for key, of_base in sides["base"].items():
         for direction in _DIRECTIONS:
-            pair = [_advantages(side[key], of_base, direction, unit) for side in sides.values()]
-            row = _row(*pair, seed=seed, resamples=resamples, minimum=minimum)
+            left, right = (_advantages(side[key], of_base, direction, unit) for side in sides.values())
+            row = _row(left, right, minimum)
             rows.append({"method": key[0], "by": key[1], "direction": direction, **row})
     table: pd.DataFrame = pd.DataFrame(rows)
     for p, corrected in (("base_p", "base_p_holm"), ("tuned_p", "tuned_p_holm"), ("p_paired", "p_holm")):
@@ -64,8 +74,7 @@ def compare_faithfulness(
     models = {f"{name}_model": _models(side) for name, side in sides.items()}
     first = next(iter(next(iter(sides["base"].values())).values()))
     same = {name: first.attrs.get(name, "") for name in _SAME}
-    options = {"seed": seed, "resamples": resamples, "minimum": minimum}
-    table.attrs = provenance("diff.faithfulness", **models, **same, unit=unit, **options)
+    table.attrs = provenance("diff.faithfulness", **models, **same, unit=unit, minimum=minimum)
     return table
 
 
@@ -109,17 +118,23 @@ def _advantages(results: Mapping[str, xr.Dataset], ids: Iterable[str], direction
     return np.array([float(results[id][_ADVANTAGE[unit]].sel(direction=direction)) for id in ids])
 
 
-def _row(base: np.ndarray, tuned: np.ndarray, *, seed: int, resamples: int, minimum: int) -> dict[str, object]:
+def _row(base: np.ndarray, tuned: np.ndarray, minimum: int) -> dict[str, object]:
     both = np.isfinite(base) & np.isfinite(tuned)
     base, tuned = base[both], tuned[both]
+    difference, note = tuned - base, too_few(base.size, minimum)
     row: dict[str, object] = {"n": int(both.sum()), "left_out": int((~both).sum())}
     for name, x in (("base", base), ("tuned", tuned)):
-        low, high = bootstrap_interval(x, seed=seed, resamples=resamples)
-        p = np.nan if too_few(x.size, minimum) else paired_t(np.zeros(x.size), x)[1]
+        p = np.nan if note else paired_t(np.zeros(x.size), x)[1]
+        low, high = t_interval(mean(x), p, x.size)
         row |= {f"{name}_advantage": mean(x), f"{name}_low": low, f"{name}_high": high}
         row |= {f"{name}_p": p, f"{name}_better": mean((x > 0).astype(float))}
-    tested = paired_row(base, tuned, seed=seed, resamples=resamples, minimum=minimum)
-    return row | {name: tested[name] for name in ("difference", "ci_low", "ci_high", "effect_size", "p_paired", "note")}
+    p = np.nan if note else paired_t(base, tuned)[1]
+    low, high = t_interval(mean(difference), p, difference.size)
+    if not note and is_constant(difference):
+        note = NO_DIFFERENCE if p == 1 else SAME_DIFFERENCE
+    size = np.nan if too_few(base.size, minimum) else cohen_dz(difference)
+    row |= {"difference": mean(difference), "ci_low": low, "ci_high": high, "effect_size": size, "p_paired": p}
+    return row | {"note": note}
 
 
 def _models(side: _Side) -> str:

@@ -39,7 +39,7 @@ _INTRO = (
 _CARDS: tuple[tuple[str, str, Role], ...] = (  # label, name of the headline, role
     ("base: deletion, advantage over random orders", "advantage over random orders in the base model", "base"),
     ("tuned: deletion, advantage over random orders", "advantage over random orders in the tuned model", "tuned"),
-    ("difference, tuned − base", "difference of the advantage over random orders", ""),
+    ("difference, tuned − base: deletion", "difference of the advantage over random orders", ""),
 )
 
 
@@ -117,9 +117,14 @@ class Faithfulness(Finding):
             return {}
         base, tuned = (list(side) for side in zip(*measured, strict=True))
         return {
-            "faithfulness": compare_faithfulness(base, tuned, seed=plan.seed),
+            "faithfulness": compare_faithfulness(base, tuned),
             "faithfulness_curves": faithfulness_curves({"base": base, "tuned": tuned}, seed=plan.seed),
+            "_prompts": pd.concat([_by_prompt("base", base, plan), _by_prompt("tuned", tuned, plan)]),
         }
+
+    def prompt_numbers(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
+        """Return the advantage over random orders of both models on each prompt that was drawn, in points."""
+        return tables.get("_prompts")
 
     def verdict(self, tables: Tables) -> Verdict:
         """Return what deletion says of both models. The caveat is "" only where attributions can be relied on."""
@@ -171,6 +176,18 @@ class Faithfulness(Finding):
         return {"faithfulness": FaithfulResults(tables["faithfulness"], tables["faithfulness_curves"])}
 
 
+def _by_prompt(side: str, results: Sequence[xr.Dataset], plan: Plan) -> pd.DataFrame:
+    groups = {prompt.id: prompt.group for prompt in plan.prompts}
+    ids = [str(result.attrs["prompt_id"]) for result in results]
+    numbers = {
+        f"advantage_over_random_orders,_{way},_points": [
+            100 * float(result["advantage"].sel(direction=way)) for result in results
+        ]
+        for way in ("deletion", "insertion")
+    }
+    return pd.DataFrame({"model": side, "id": ids, "group": [groups.get(id, "") for id in ids], **numbers})
+
+
 def _cards(numbers: Sequence[Headline]) -> list[Card]:
     """Base, tuned and their difference: deletion large, insertion below."""
     named = {headline.name: headline for headline in numbers}
@@ -213,7 +230,7 @@ def _of_side(name: str) -> tuple[Column, Column, Column]:
     about = "mean advantage over random orders, in points"
     return (
         Column(f"{name}_advantage", name, "points", about, decimals=1),
-        Column(f"{name}_low", "95 % interval", show_interval, f"{name}: bootstrap over prompts", terminal=False),
+        Column(f"{name}_low", "95 % interval", show_interval, f"{name}: of the t test over prompts", terminal=False),
         Column(
             f"{name}_p_holm", "Holm p", "p", f"{name} against random orders: t test over prompts, Holm", test=True,
             terminal=False,
@@ -230,7 +247,7 @@ _COLUMNS = (
     Column("difference", "difference", "points", "tuned − base, paired over prompts", decimals=1),
     Column(
         "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]),
-        "of the difference: bootstrap over prompts",
+        "of the difference: of the paired t test over prompts",
     ),
     Column("p_holm", "Holm p", "p", "tuned − base: paired t test over prompts, Holm", test=True),
 )  # fmt: skip

@@ -1,12 +1,13 @@
 """Concepts of feed-forward layers, in words (Wu et al. 2024, section 4; finding 3; "values" as in Geva et al. 2021).
 
 1. VALUE vectors are the rows of W_out, what each neuron writes; KEY and GATE vectors the columns of W_in and W_gate,
-what each neuron looks for, with the gain of the norm before the MLP folded in. (Values take the gain of the norm after
-the MLP where there is one, Gemma 2 and 3: that is what reaches the residual stream.) 2. The vectors are centred over
-neurons; a CONCEPT is one of their principal components, by decreasing variance, exact in float64 (`probe_components`).
-EXPLAINED is s_i^2 / sum s^2. 3. A word's vector is the mean, over the tokens of " " + word, of W_U's columns (values)
-or W_E's rows (keys, gates), without the final norm's gain, scaled to length 1. 4. A component's words are the `top_k`
-of the largest |v . w|; of equal ones, the more frequent. A component has no sign: `signed=True` gives both ends.
+what each neuron looks for, with the gain of the norm before the MLP folded in. (Values take the gain of the norm
+after the MLP where there is one, Gemma 2 and 3: that is what reaches the residual stream.) 2. The vectors are centred
+over neurons; a CONCEPT is one of their principal components, by decreasing variance, exact in float64
+(`itlens.weights.components`). EXPLAINED is s_i^2 / sum s^2. 3. A word's vector is the mean, over the tokens of " " +
+word, of W_U's columns (values) or W_E's rows (keys, gates), without the final norm's gain, scaled to length 1. 4. A
+component's words are the `top_k` of the largest |v . w|; of equal ones, the more frequent. A component has no sign:
+`signed=True` gives both ends.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ import xarray as xr
 from einops import rearrange
 
 from itlens.errors import ProbeError
-from itlens.findings.mlp.probe_components import CentredRows, Components, floor_sizes, noise_floor, principal_components
-from itlens.findings.mlp.probe_words import NeuronRows, finite_rows, mlp_attrs, mlp_of, neuron_rows
+from itlens.findings.mlp.probe_floor import floor_sizes, noise_floor
 from itlens.findings.mlp.vectors import Vectors, checked_vectors, component_count, join_mlp_layers, word_side
 from itlens.models.hooked_model import HookedModel
 from itlens.models.running import own_precision
@@ -30,6 +30,8 @@ from itlens.selection import Numbers, chosen, whole_number
 from itlens.vocabulary import Vocabulary
 from itlens.vocabulary.word_vectors import loaded_vocabulary
 from itlens.weights import Weights, weights_of
+from itlens.weights.components import CentredRows, Components, principal_components
+from itlens.weights.neurons import NeuronRows, finite_rows, mlp_attrs, mlp_of, neuron_rows
 from itlens.weights.unit_words import POLES, UnitWords
 
 

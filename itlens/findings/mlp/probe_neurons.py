@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from itlens.errors import ProbeError
-from itlens.findings.mlp.probe_words import finite_rows, mlp_attrs, mlp_of
 from itlens.findings.mlp.vectors import Vectors, checked_vectors, word_side
 from itlens.models.hooked_model import HookedModel
 from itlens.models.precision import exact
@@ -21,6 +20,7 @@ from itlens.selection import Numbers, chosen, whole_number
 from itlens.vocabulary import Vocabulary
 from itlens.vocabulary.word_vectors import loaded_vocabulary
 from itlens.weights import Weights, weights_of
+from itlens.weights.neurons import finite_rows, mlp_attrs, mlp_of
 from itlens.weights.unit_words import UnitWords
 
 

@@ -18,7 +18,7 @@ from itlens.findings.mlp.columns import count_rows
 from itlens.findings.mlp.vectors import ConceptResults
 from itlens.report.explorer_places import Place, PlaceNumber, PlaceWords
 
-MOST_WORDS = 50  # of a concept
+MOST_WORDS = 25  # of a concept
 _FEWEST, _OF_PAGE = 6, 240_000  # words of a concept at least, and of all concepts of both models together about
 _TASK = "task_"
 _CHANGES = {
@@ -31,7 +31,7 @@ _CHANGES = {
 def concept_places(results: Sequence[ConceptResults], most: int | None = None) -> Iterator[Place]:
     """Yield, for each kind of vectors, a place for every layer, then one for every concept in it.
 
-    most: words of a concept; default 50, or fewer where there are very many concepts.
+    most: words of a concept; default 25, or fewer where there are very many concepts.
     """
     lists = sum(2 * kind.tuned.sizes["layer"] * kind.tuned.sizes["component"] for kind in results)
     most = min(MOST_WORDS, max(_FEWEST, _OF_PAGE // max(1, lists))) if most is None else most

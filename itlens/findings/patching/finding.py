@@ -147,6 +147,28 @@ class Patching(Finding):
         """Return the effect of every head by itself, and its place in each ranking of heads."""
         return list(patching_places(tables["patching"], tables.get("head_agreement")))
 
+    def prompt_numbers(self, tables: Tables, plan: Plan) -> pd.DataFrame:
+        """Return what the measure is in either model on each prompt that was drawn, before anything is exchanged."""
+        patched = tables["patching"]
+        ids, groups = (patched[name].values.astype(str) for name in ("prompt", "group"))
+        measure = str(patched.attrs.get("metric", "measure"))
+        name = "log_probability_of_the_response,_nats_a_token" if measure == "logprob" else measure
+        sides = {"base": patched["receiver"], "tuned": patched["donor"]}  # heads of tuned are put into base
+        parts = [
+            pd.DataFrame({"model": side, "id": ids, "group": groups, name: values.to_numpy().astype(float)})
+            for side, values in sides.items()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def changes(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
+        """Return the gap between the models on each prompt, in the metric's unit, tuned less base."""
+        patched = tables["patching"]
+        if not {"donor", "receiver"} <= set(patched.data_vars):
+            return None
+        sign = 1 if str(patched.attrs.get("direction", "")).startswith("tuned") else -1
+        gap = sign * (patched["donor"].values - patched["receiver"].values)
+        return pd.DataFrame({"id": patched["prompt"].values.astype(str), "gap": gap})
+
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """gap: nats by which a model gives its responses more log-probability than the first model does.
 

@@ -33,6 +33,7 @@ from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Block, Figure, Table, Text
 
 if TYPE_CHECKING:
+    from itlens.findings.detector import Detector
     from itlens.models import ModelPair
 
 SHIFT = "shift"  # the one result
@@ -172,10 +173,21 @@ class TokenShift(Finding):
         ]
         return pd.concat(sides, ignore_index=True)
 
+    def changes(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
+        """Return the changes of `per_prompt`, and what both models have together: shifted tokens and KL."""
+        own, shares = super().changes(tables, plan), tables["shift_shares"]
+        return None if own is None else own.merge(shares[["id", "shifted", "kl"]], on="id", how="left")
+
     def distances(self, tables: Tables) -> Mapping[str, float]:
         """shifted: share of tokens beyond the first model's third choice; token_kl: nats a token."""
         shares = tables["shift_shares"]
         return {"shifted": float(shares["shifted"].mean()), "token_kl": float(shares["kl"].mean())}
+
+    def detectors(self) -> Sequence[type[Detector]]:
+        """Return the detector of tokens that became more probable."""
+        from itlens.findings.token_shift.detectors import ResponseTokens
+
+        return (ResponseTokens,)
 
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return `Comparison.token_shift`: the result by prompt and position."""

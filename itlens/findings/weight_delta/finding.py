@@ -52,6 +52,7 @@ class WeightDelta(Finding):
     """The difference of both models' weights, by matrix and by head."""
 
     name = "weight_delta"
+    label = "Weight change"
     question = "Where did tuning change the weights, and in how many directions?"
     topic = "the change of the weights"
     reads = "weight_pair"

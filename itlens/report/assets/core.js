@@ -58,7 +58,7 @@ window.itlens = (() => {
     asked = true;
     requestAnimationFrame(() => { asked = false; settle(); });
   }
-  addEventListener("scroll", soon, { passive: true });
+  addEventListener("scroll", soon, { passive: true, capture: true });  // of the panel of a head, too
   addEventListener("resize", soon);
   // A promise that everything which was begun has been drawn.
   const ready = () => Promise.all(begun);
@@ -101,5 +101,8 @@ window.itlens = (() => {
   const csv = (rows) => rows.map((row) => row.map(csvCell).join(",") + "\r\n").join("");
   const fileName = (words) => words.normalize("NFKD").replace(/[^A-Za-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60).toLowerCase() || "itlens";
 
-  return { data, bundle, onOpen, settle, ready, isDark, color, onTheme, setTheme, save, download, csv, fileName };
+  // the address of what is shown; a page in a notebook's frame has none of its own, so that of the file in the run folder
+  const address = () => (location.protocol === "about:" ? `report.html${location.hash}` : location.href);
+
+  return { address, data, bundle, onOpen, settle, ready, isDark, color, onTheme, setTheme, save, download, csv, fileName };
 })();

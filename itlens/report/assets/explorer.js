@@ -99,11 +99,37 @@
     return rest;
   }
 
+  // what the chapter of prompts has of this head (attention patterns), a prompt at a time; drawn when it is seen
+  function shownOn({ layer, head, shownOn: ids }) {
+    const box = make("div", { class: "shown-on" }), read = make("a", {}, "read the prompt");
+    const choice = make("select", {}, ids.map((id) => make("option", { value: id }, short(visible(id), 60))));
+    let turn = 0;
+    async function show() {
+      const mine = ++turn, id = choice.value;
+      read.href = link("prompt", id);
+      const found = await itlens.promptPanels?.(id);
+      if (mine !== turn) return;
+      const views = [...(found?.querySelectorAll("[data-places]") ?? [])].filter((view) => {
+        const at = view.dataset.places.split(" ").indexOf(`${layer}/${head}`);
+        if (at < 0) return false;
+        view.dataset.start = at;
+        view.querySelector(".heads").hidden = true;
+        return true;
+      });
+      box.replaceChildren(...(views.length ? views : [make("p", { class: "none" }, "There was no room for the panels of this prompt in the page.")]));
+      box.dispatchEvent(new Event("itlens:added", { bubbles: true }));
+    }
+    choice.addEventListener("change", show);
+    show();
+    return make("div", {}, make("p", { class: "about" }, make("label", {}, "Prompt ", choice), " ", read), box);
+  }
+
   function part(place, models) {
     return make("div", { class: "part", "data-part": place.part },
       place.part ? make("h5", {}, visible(place.part)) : null,
       place.text ? make("p", { class: "about" }, visible(place.text)) : null,
       !place.numbers.length ? null : place.part ? numbersLine(place.numbers) : numbersTables(place.numbers),
+      place.shownOn.length ? shownOn(place) : null,
       place.base || place.tuned ? make("div", { class: "sides" }, ["base", "tuned"].map((name) => side(name, place[name], models))) : null);
   }
 
@@ -179,7 +205,7 @@
     if (field.value !== text) field.value = text;
     current = null;
     content.scrollTop = 0;
-    if (!text.trim()) return content.replaceChildren(make("p", { class: "none" }, "Type a word, or a part of one: every head that relates it, and every concept that holds it, in either model."));
+    if (!text.trim()) return content.replaceChildren(make("p", { class: "none" }, "Type a word, or a part of one: every head that relates or writes it, and every concept that holds it, in either model."));
     if (!hits.length) return content.replaceChildren(make("p", { class: "none" }, `No head and no concept of this page holds “${short(visible(text.trim()))}”, in either model.`), scope(places));
     const drawn = hits.map((hit) => ({ hit, place: places.heading(hit.place) }));
     const chips = words.slice(0, CHIPS).map(({ word: each, count, exact }) => make("li", {}, make("a", { href: link("word", each), class: exact ? "exact" : null }, word(each)), ` ${count}`));
@@ -273,7 +299,7 @@
   };
   button("link").addEventListener("click", async () => {
     let done = true;
-    try { await navigator.clipboard.writeText(location.href); } catch { done = copyByHand(location.href); }
+    try { await navigator.clipboard.writeText(itlens.address()); } catch { done = copyByHand(itlens.address()); }
     said.textContent = done ? "The link is copied." : "The link could not be copied: copy it from the address bar.";
   });
   button("numbers").addEventListener("click", () => {

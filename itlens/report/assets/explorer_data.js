@@ -48,6 +48,7 @@
       const place = (name) => columns.get(`place.${name}`);
       this.count = place("layer").length;
       this.firstNumber = starts(place("numbers"));
+      this.firstShown = starts(place("shown"));
       this.sides = Object.fromEntries(SIDES.map((side) => [side, this.lists(side)]));
       this.at = new Map();
       for (let i = 0; i < this.count; i++) {
@@ -97,7 +98,9 @@
         const fields = FIELDS.map((name) => [name, exact(of(name), 5)]);
         numbers.push({ name: this.texts[of("name")], unit: this.texts[of("unit")], ...Object.fromEntries(fields) });
       }
+      const ids = this.columns.get("shown.prompt").subarray(this.firstShown[i], this.firstShown[i + 1]);
       return {
+        shownOn: [...ids].map((text) => this.texts[text]),
         chapter: this.chapters[get("chapter")], ...this.heading(i), text: this.texts[get("text")], numbers,
         base: this.list("base", i), tuned: this.list("tuned", i),
       };

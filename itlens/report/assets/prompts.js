@@ -210,13 +210,21 @@
     const views = element("div", { className: "views" });
     chosen.replaceChildren(title, steps(prompt), promptText(prompt), ...answers(prompt), ...numbers(prompt), views);
     chosen.hidden = false;
-    const block = chapter.querySelector(`script.packed-view[data-number="${content.byId.get(prompt.id)}"]`);
-    if (!block) return;
-    const html = await itlens.data(block);
-    if (turn !== drawing) return;  // another prompt was chosen meanwhile
-    views.innerHTML = html;  // escaped by the package's templates; the page's policy runs no script of it
+    const panels = await panelsOf(prompt.id);
+    if (!panels || turn !== drawing) return;  // another prompt was chosen meanwhile
+    views.replaceChildren(panels);
     views.dispatchEvent(new Event("itlens:added", { bubbles: true }));
   }
+
+  // the panels of a prompt as elements; null where the page has none of it
+  async function panelsOf(id) {
+    const block = chapter.querySelector(`script.packed-view[data-number="${content.byId.get(id)}"]`);
+    if (!block) return null;
+    const template = document.createElement("template");
+    template.innerHTML = await itlens.data(block);  // escaped by the package's templates; the page's policy runs no script of it
+    return template.content;
+  }
+  itlens.promptPanels = (id) => open().then(() => panelsOf(id));  // for the panels of heads
 
   // ---- opening
   let opened = null;

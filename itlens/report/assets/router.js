@@ -121,7 +121,7 @@
   copy?.addEventListener("click", async () => {
     const words = copy.textContent;
     let done = true;
-    try { await navigator.clipboard.writeText(location.href); } catch { done = byHand(location.href); }
+    try { await navigator.clipboard.writeText(itlens.address()); } catch { done = byHand(itlens.address()); }
     copy.textContent = done ? "Copied" : "Not copied: copy the address bar";
     setTimeout(() => { copy.textContent = words; }, 2000);
   });

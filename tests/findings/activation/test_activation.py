@@ -14,8 +14,7 @@ from itlens.errors import ModelError, ProbeError, PromptError
 from itlens.findings.activation.probe_statistics import sparsity
 from itlens.hooked.tokens import CLASSES, Forced, forced
 from tests.findings.activation.activation_models import PROMPTS, seen, shared, tiny
-
-BACKENDS = ("hooked", "bridge")
+from tests.tiny import BACKENDS
 
 
 def by_loops(model: Any, one: Forced) -> dict[str, np.ndarray]:

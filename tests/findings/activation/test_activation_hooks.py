@@ -12,9 +12,10 @@ import itlens
 from itlens.errors import ProbeError
 from itlens.hooked.tokens import CLASSES, forced
 from tests.findings.activation.activation_models import PROMPTS, seen, shared
+from tests.tiny import BACKENDS
 
 
-@pytest.fixture(scope="module", params=["hooked", "bridge"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def model(request: pytest.FixtureRequest) -> Any:
     return shared("llama", request.param)
 

@@ -23,6 +23,7 @@ from tests.findings.activation.shift_reference import (
     of_class,
 )
 from tests.findings.activation.test_kernel_alignment import direct_cka
+from tests.tiny import BACKENDS
 
 NAMES = ("relative_change", "cosine", "norm_ratio")
 LAYER, HEAD, SIZE = 1, 2, 12  # the planted head, and a head's size in the tiny llama
@@ -105,7 +106,7 @@ def columns(head: int) -> slice:
     return slice(head * SIZE, (head + 1) * SIZE)
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_change_of_one_head_is_seen_there_only(backend: str) -> None:
     """Of its W_O, so that queries, keys, values and patterns of the layer stay."""
     base = network()

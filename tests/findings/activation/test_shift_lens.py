@@ -16,6 +16,7 @@ from itlens.hooked import readout as readout_module
 from itlens.hooked.hooks import run_hooked
 from itlens.hooked.tokens import Forced, forced
 from tests.findings.activation.shift_reference import PROMPTS, altered, cached, load, network
+from tests.tiny import BACKENDS
 
 SIDES = ("base", "tuned")
 
@@ -36,7 +37,7 @@ def kl(p: torch.Tensor, q: torch.Tensor) -> float:
     return float((p.exp() * (p - q)).sum(-1).mean())
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2", "gemma3"])
 def test_the_last_layer_is_the_output(architecture: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readout_module, "PIECE", 64)  # the vocabulary in several pieces

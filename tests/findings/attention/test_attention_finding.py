@@ -51,7 +51,7 @@ def models() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def plan(models: dict[str, Any]) -> Plan:
-    options = AttentionOptions(Vocabulary(WORDS, name="forty"), vectors(), TOP_K)
+    options = AttentionOptions(Vocabulary(WORDS, name="forty"), vectors(), TOP_K, written_words=10)
     sides = {side: Side.of(side, model) for side, model in models.items()}
     return Plan(options, sides, layers=(0, 1), heads=4, seed=3)
 
@@ -102,7 +102,7 @@ def test_tables_are_those_of_the_diffs(
     tables: dict[str, Any], saved: dict[str, dict[str, Any]], models: dict[str, Any], plan: Plan
 ) -> None:
     assert [name for name in tables if not name.startswith("_")] == [
-        "word_pairs", "pair_changes", "verbs", "moved_heads"
+        "word_pairs", "pair_changes", "verbs", "moved_heads", "written_changes", "written_heads"
     ]  # fmt: skip
     pairs = [
         itlens.qk_word_pairs(model, plan.options.vocabulary, vectors=plan.options.vectors, top_k=TOP_K)
@@ -114,7 +114,26 @@ def test_tables_are_those_of_the_diffs(
     pd.testing.assert_frame_equal(tables["verbs"], itlens.diff.verb_changes(ds))
     pd.testing.assert_frame_equal(tables["moved_heads"], itlens.diff.moved_heads(ds))
     assert FINDING.distances(tables) == {"word_pair_overlap": pytest.approx(float(ds["overlap"].mean()))}
-    assert set(FINDING.large) == {"pair_changes"}
+    assert tables["written_changes"].attrs["inputs"] == 10
+    written = [
+        itlens.ov_word_pairs(model, plan.options.vocabulary, inputs=plan.options.vocabulary.words[:10], top_k=5)
+        for model in models.values()
+    ]
+    pd.testing.assert_frame_equal(tables["written_changes"], itlens.diff.written_changes(*written))
+    pd.testing.assert_frame_equal(tables["written_heads"], itlens.diff.written_heads(tables["written_changes"]))
+    assert set(FINDING.large) == {"pair_changes", "written_changes"}
+
+
+def test_results_without_what_heads_write_show_no_such_list(saved: dict[str, dict[str, Any]], plan: Plan) -> None:
+    """Those of --written-words 0, and of a layer that was computed without."""
+    some = {side: {unit: dict(tables) for unit, tables in units.items()} for side, units in saved.items()}
+    del some["tuned"]["layer-01"]["written"]
+    without, whole = FINDING.compare(some, plan), FINDING.compare(saved, plan)
+    assert [name for name in whole if name not in without] == ["written_changes", "written_heads"]
+    assert without["word_pairs"].identical(whole["word_pairs"])
+    assert "What heads write" not in [block.heading for block in FINDING.show(without) if isinstance(block, Text)]
+    assert not [place for place in FINDING.places(without) if place.what.startswith("What it writes")]
+    assert "What a head writes" not in FINDING.terms(without)
 
 
 def test_only_moved_heads_are_kept_for_the_panels(tables: dict[str, Any]) -> None:
@@ -144,18 +163,20 @@ def test_what_is_shown_has_declared_columns_and_no_missing_block(tables: dict[st
     kinds = [type(block) for block in blocks if not isinstance(block, Panel)]
     assert kinds[:3] == [Card] * 3
     headings = [block.heading for block in blocks if isinstance(block, Text)]
-    assert headings == ["Instruction verbs", "Head by head", "The heads that changed most"]
+    assert headings == ["Instruction verbs", "Head by head", "The heads that changed most", "What heads write"]
     assert sum(isinstance(block, Figure) for block in blocks) == 2
-    groups, moved, settings = (block for block in blocks if isinstance(block, Table))
+    groups, moved, written, settings = (block for block in blocks if isinstance(block, Table))
     assert len(groups.data) == len(tables["word_pairs"]["group"])
     assert groups.terminal
     assert not moved.terminal
-    for table in (groups, moved, settings):
+    assert len(written.data) == 8
+    assert written.data["overlap"].is_monotonic_increasing
+    for table in (groups, moved, written, settings):
         assert {column.name for column in table.columns} <= set(table.data.columns)
         for _, row in table.data.iterrows():
             assert all(_shown(column, row.to_dict()) for column in table.columns if callable(column.format))
     assert dict(settings.data.itertuples(index=False))["top k"] == str(TOP_K)
-    panels = len(blocks) - 3 - 3 - 2 - 3
+    panels = len(blocks) - 3 - 4 - 2 - 4
     assert panels == min(5, len(tables["moved_heads"]))
 
 
@@ -192,13 +213,17 @@ def test_identical_models_change_nothing(saved: dict[str, dict[str, Any]], plan:
     assert (verdict.direction, verdict.tested) == ("none", True)
     assert "none of the 8 heads gained or lost a word pair" in verdict.sentence
     texts = [block.text for block in FINDING.show(tables) if isinstance(block, Text)]
-    assert texts[-1] == "No head changed: all have the same word pairs in both models."
+    assert texts[-2:] == [
+        "No head changed: all have the same word pairs in both models.",
+        "No head changed: all write the same words in both models.",
+    ]
+    assert (tables["written_heads"]["overlap"] == 1).all()
 
 
 def test_options_are_the_arguments_of_compare() -> None:
     options = {each.name: each for each in options_of(AttentionOptions)}
     assert {name: each.default for name, each in options.items()} == {
-        "vocabulary": "builtin", "vectors": "builtin", "top_k": 100
+        "vocabulary": "builtin", "vectors": "builtin", "top_k": 100, "written_words": 150
     }  # fmt: skip
     with pytest.raises(ProbeError, match="top_k=0; expected a whole number of at least 1"):
         options["top_k"].checked(0, "attention")
@@ -254,7 +279,7 @@ class TestVerdict:
         assert verdict.direction == "none"
         assert verdict.sentence.startswith("No significant change: the counts of instruction verbs rose in 62%")
         assert "interval +4.0" not in verdict.sentence
-        assert "random verb sets -6.0 to +7.0, permutation p = 0.2" in verdict.sentence
+        assert "random verb sets −6.0 to +7.0, permutation p = 0.2" in verdict.sentence
         assert verdict.sentence.endswith(
             "Welch's test over verbs (p = 0.002) and the bootstrap interval over verbs disagree, but take related "
             "verbs as independent."

@@ -22,7 +22,7 @@ from itlens.weights import words as word_rows
 from itlens.weights.words import TopWords, largest
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS
-from tests.tiny import tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_hf_model, tiny_tokenizer
 
 FOUR = ("llama", "gpt2", "gpt_neox", "gemma3")
 UNKNOWN = WORDS[7]
@@ -114,7 +114,7 @@ def test_both_backends_find_the_same(architecture: str, vocab: Vocabulary, vecto
     tokenizer = tiny_tokenizer()
     tables = [
         itlens.qk_word_pairs(in_float64(architecture, tokenizer, backend), vocab, vectors=vectors, **SETTINGS)
-        for backend in ("hooked", "bridge")
+        for backend in BACKENDS
     ]
     exact = ["layer", "head", "dim", "rank", "query", "key"]
     pd.testing.assert_frame_equal(tables[0][exact], tables[1][exact])

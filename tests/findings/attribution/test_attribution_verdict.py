@@ -13,6 +13,7 @@ from scipy import stats
 from itlens.findings.attribution.diff_verdict import Conclusion, conclusion
 from itlens.findings.attribution.finding import FINDING
 from itlens.findings.base import Verdict
+from itlens.report.text import minus
 from itlens.stats.groups import paired
 
 
@@ -52,7 +53,7 @@ def test_with_few_prompts_the_interval_is_that_of_the_t_test() -> None:
     assert headline.low < 0 < headline.high
     assert verdict.direction == "none"
     assert verdict.sentence.startswith("No significant change of the instruction score: ")
-    assert f"95 % interval {low:+.2f} to {high:+.2f}" in verdict.sentence
+    assert minus(f"95 % interval {low:+.2f} to {high:+.2f}") in verdict.sentence
 
 
 @pytest.mark.parametrize("n", [5, 8, 15, 29, 30, 60])

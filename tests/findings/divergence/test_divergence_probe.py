@@ -18,13 +18,13 @@ from itlens.prompts import Prompt
 from tests.findings.divergence.two_blocks import gap, two_block_model
 from tests.findings.patching.patch_pairs import PROMPTS, llama, pair_of
 from tests.findings.token_shift.chains import chain, id_of, pair_of_chains
-from tests.tiny import tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_tokenizer
 
 LAYERS = 3
 QUESTIONS = [prompt.replace(response=None) for prompt in PROMPTS]
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_four_cells_by_hand(backend: str) -> None:
     """Base a = 1, b = 1; tuned a = 3, b = 2: the base writes B, the tuned model T."""
     pair = pair_of_chains(two_block_model(1, 1), two_block_model(3, 2), backend=backend)
@@ -51,7 +51,7 @@ def parted(pair: ModelPair) -> xr.Dataset:
     return itlens.divergence(pair, QUESTIONS, 4, progress=False)
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_own_upstream_with_own_late_blocks_is_the_plain_run(backend: str) -> None:
     pair = pair_of(llama(0, num_hidden_layers=LAYERS), llama(1), backend=backend)
     tokens = [1, 70, 80, 90, 100]

@@ -13,8 +13,6 @@ from itlens import ResultError
 from itlens.diff import faithfulness
 from itlens.stats.paired import adjust, paired_row
 
-QUICK: dict[str, Any] = {"resamples": 200}
-
 
 def result(prompt: int, advantage: tuple[float, float], method: str = "saliency", **attrs: Any) -> xr.Dataset:
     on = ("direction", list(advantage))
@@ -36,23 +34,27 @@ def side(mean: float, seed: int, methods: tuple[str, ...] = ("saliency", "input_
 
 def test_each_row_is_the_paired_comparison_of_its_method_and_direction() -> None:
     base, tuned = side(0.2, 0), side(0.3, 1)
-    table = faithfulness(base, list(reversed(tuned)), **QUICK)  # by prompt, whatever the order
+    table = faithfulness(base, list(reversed(tuned)))  # by prompt, whatever the order
     assert table[["method", "direction"]].values.tolist() == [
         [method, direction] for method in ("saliency", "input_x_gradient") for direction in ("deletion", "insertion")
     ]
     for number, row in table.iterrows():
         part = slice(0, 16) if number < 2 else slice(16, 32)
         x, y = (np.array([float(ds.advantage[number % 2]) for ds in one[part]]) for one in (base, tuned))
-        expected = paired_row(x, y, **QUICK)
-        for name in ("n", "difference", "ci_low", "ci_high", "effect_size", "p_paired"):
+        expected = paired_row(x, y, resamples=10)
+        for name in ("n", "difference", "effect_size", "p_paired"):
             assert row[name] == pytest.approx(expected[name], rel=1e-12), name
-        assert row["base_p"] == pytest.approx(stats.ttest_1samp(x, 0).pvalue)
-        assert row["tuned_advantage"] == pytest.approx(y.mean())
-        assert row["tuned_low"] < y.mean() < row["tuned_high"]
+        for name, values in (("base", x), ("tuned", y)):
+            tested = stats.ttest_1samp(values, 0)
+            assert row[f"{name}_p"] == pytest.approx(tested.pvalue)
+            assert row[f"{name}_advantage"] == pytest.approx(values.mean())
+            assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(tuple(tested.confidence_interval(0.95)))
+        span = stats.ttest_rel(y, x).confidence_interval(0.95)
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx((span.low, span.high))
         assert row["base_better"] == (x > 0).mean()
     np.testing.assert_allclose(table["p_holm"], adjust(table["p_paired"]))
     np.testing.assert_allclose(table["base_p_holm"], adjust(table["base_p"]))
-    nats = faithfulness(base, tuned, unit="nats", **QUICK)
+    nats = faithfulness(base, tuned, unit="nats")
     np.testing.assert_allclose(nats["difference"], 10 * table["difference"])
     assert table.attrs["unit"] == "share" and table.attrs["base_model"] == "toy"
 
@@ -60,8 +62,18 @@ def test_each_row_is_the_paired_comparison_of_its_method_and_direction() -> None
 def test_prompts_without_a_share_on_one_side_are_left_out_of_both() -> None:
     base, tuned = side(0.2, 0, ("saliency",)), side(0.2, 1, ("saliency",))
     tuned[3].advantage[0] = np.nan
-    table = faithfulness(base, tuned, **QUICK)
+    table = faithfulness(base, tuned)
     assert table["n"].tolist() == [15, 16] and table["left_out"].tolist() == [1, 0]
+
+
+def test_too_few_prompts_and_no_difference_have_no_interval_that_says_something() -> None:
+    few, same = side(0.2, 0, ("saliency",))[:3], side(0.2, 0, ("saliency",))
+    row = faithfulness(few, few).iloc[0]
+    assert np.isnan([row["base_low"], row["ci_low"], row["p_paired"], row["effect_size"]]).all()
+    assert row["note"].startswith("too few prompts")
+    row = faithfulness(same, same).iloc[0]
+    assert row[["ci_low", "ci_high", "p_paired", "effect_size"]].tolist() == [0, 0, 1, 0]
+    assert row["note"] == "no difference in any prompt"
 
 
 @pytest.mark.parametrize(

@@ -113,11 +113,24 @@ def test_an_empty_response_is_finished_and_not_compared(
 
 
 def test_the_tables_are_those_of_the_diff(saved: dict[str, dict[str, xr.Dataset]], tables: dict[str, Any]) -> None:
-    assert list(tables) == ["faithfulness", "faithfulness_curves"]
+    assert list(tables) == ["faithfulness", "faithfulness_curves", "_prompts"]
     sides = {side: list(results.values()) for side, results in saved.items()}
-    pd.testing.assert_frame_equal(tables["faithfulness"], itlens.diff.faithfulness(**sides, seed=3))
+    pd.testing.assert_frame_equal(tables["faithfulness"], itlens.diff.faithfulness(**sides))
     xr.testing.assert_identical(tables["faithfulness_curves"], itlens.diff.faithfulness_curves(sides, seed=3))
     assert FINDING.shortcuts(tables)["faithfulness"].verdict.startswith(FINDING.verdict(tables).sentence)
+
+
+def test_every_drawn_prompt_has_its_numbers(saved: dict[str, dict[str, xr.Dataset]], tables: dict[str, Any]) -> None:
+    numbers = FINDING.prompt_numbers(tables, plan())
+    assert numbers is not None
+    for side, results in saved.items():
+        own = numbers[numbers["model"] == side].set_index("id")
+        for result in results.values():
+            for way in ("deletion", "insertion"):
+                found = own.loc[result.attrs["prompt_id"], f"advantage_over_random_orders,_{way},_points"]
+                assert found == pytest.approx(100 * float(result["advantage"].sel(direction=way)), nan_ok=True)
+    assert FINDING.per_prompt(tables, plan()) is None  # a sample is no statistic of a series
+    assert FINDING.prompt_numbers({}, plan()) is None
 
 
 def test_the_section_shows_cards_figures_and_the_table(tables: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from itlens.hooked.hooks import run_hooked, token_logprobs
 from itlens.models import source_of
 from itlens.weights import weights_of
 from tests.probes.one_token import KEY, PROMPT, RESPONSE, one_token_model
-from tests.tiny import hf_in_float64, tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, hf_in_float64, tiny_hf_model, tiny_tokenizer
 
 QUIET: dict[str, Any] = {"progress": False}
 TEXT = Prompt("Translate the dog. A river flows.", response=" yes, plum", id="p", group="g")
@@ -29,7 +29,7 @@ def tiny(backend: str = "hooked", architecture: str = "llama", **options: Any) -
     return itlens.load_model(model, tokenizer=tiny_tokenizer(), backend=backend, dtype="float64", check=False)
 
 
-@pytest.fixture(params=["hooked", "bridge"])
+@pytest.fixture(params=BACKENDS)
 def model(request: pytest.FixtureRequest) -> Iterator[Any]:
     with hf_in_float64(tiny_hf_model("llama")) if request.param == "bridge" else nullcontext():
         yield tiny(request.param)
@@ -138,14 +138,13 @@ def test_random_scores_are_no_better_than_random_orders() -> None:
 def test_both_backends_agree() -> None:
     with hf_in_float64(tiny_hf_model("gemma3")):
         one, other = (
-            itlens.faithfulness(tiny(backend, "gemma3"), TEXT, steps=3, draws=4, **QUIET)
-            for backend in ("hooked", "bridge")
+            itlens.faithfulness(tiny(backend, "gemma3"), TEXT, steps=3, draws=4, **QUIET) for backend in BACKENDS
         )
     np.testing.assert_allclose(one.curve, other.curve, atol=1e-9)
     assert (one["rank"] == other["rank"]).all()
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("architecture", ["gemma", "gemma3", "gpt2"])
 def test_the_mean_vector_is_one_of_the_hook_point(architecture: str, backend: str) -> None:
     """Gemma scales its embeddings on the way; the mean must be of what stands at hook_embed."""

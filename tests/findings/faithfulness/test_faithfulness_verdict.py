@@ -79,7 +79,7 @@ class TestFaithfulness:
         )
         lower = judge_methods(self.table([0.4, 0.52, 0.3, 0.4, 0.41], [0.2, 0.3, 0.1, 0.2, 0.22]))["saliency"]
         assert lower.direction == "lower"
-        assert "Tuning changed the advantage of removing the first tokens by -10.1 points" in lower.sentence
+        assert "Tuning changed the advantage of removing the first tokens by −10.1 points" in lower.sentence
 
     def test_numbers_are_those_of_the_table_and_of_the_t_tests(self) -> None:
         base, tuned = [0.2, 0.3, 0.1, 0.2, 0.22], [0.4, 0.52, 0.3, 0.4, 0.41]
@@ -141,7 +141,7 @@ class TestFaithfulness:
         table = self.table([0.2, 0.3, 0.1, 0.2, 0.22], [-0.4, -0.52, -0.3, -0.4, -0.41], unit="nats")
         said = itlens.diff.faithfulness_verdict(table)
         assert "+0.20 nats in the base model (95 % interval +0.1" in said
-        assert "-0.41 nats in the tuned model (95 % interval -0.5" in said
+        assert "−0.41 nats in the tuned model (95 % interval −0.5" in said
         assert "points" not in said
 
     def test_each_method_gets_its_own_sentences(self) -> None:

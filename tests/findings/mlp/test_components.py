@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from itlens.findings.mlp import probe_components as components
-from itlens.findings.mlp.probe_components import CentredRows, principal_components
+from itlens.weights import components
+from itlens.weights.components import CentredRows, principal_components
 
 
 def spread(kind: str, rows: int = 900, width: int = 400) -> torch.Tensor:

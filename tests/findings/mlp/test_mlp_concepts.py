@@ -14,14 +14,14 @@ import xarray as xr
 import itlens
 from itlens import Vocabulary
 from itlens.errors import ModelError, ProbeError
-from itlens.findings.mlp import probe_components as noise_floor
+from itlens.findings.mlp import probe_floor as noise_floor
 from itlens.findings.mlp.probe import mlp_layers
 from itlens.findings.mlp.vectors import VECTORS, component_count, join_mlp_layers
 from itlens.weights import AttentionWeights, MlpWeights, ModelWeights
 from itlens.weights import words as word_rows
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS
-from tests.tiny import tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_hf_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def assert_same(one: xr.Dataset, other: xr.Dataset) -> None:
     xr.testing.assert_allclose(one.drop_vars("word"), other.drop_vars("word"), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox", "gemma", "gemma3"])
 def test_every_concept_is_that_of_a_float64_svd(architecture: str, backend: str, vocab: Vocabulary) -> None:
     hf, tokenizer = tiny_hf_model(architecture, dtype=torch.float64), tiny_tokenizer()
@@ -115,7 +115,7 @@ def test_every_concept_is_that_of_a_float64_svd(architecture: str, backend: str,
 def test_both_backends_read_the_same_layer(architecture: str) -> None:
     read = [
         ModelWeights(itlens.load_model(tiny_hf_model(architecture), tokenizer=tiny_tokenizer(), backend=backend)).mlp(1)
-        for backend in ("hooked", "bridge")
+        for backend in BACKENDS
     ]
     for name in ("W_in", "W_gate", "W_out", "gain", "out_gain"):
         one, other = (getattr(mlp, name) for mlp in read)

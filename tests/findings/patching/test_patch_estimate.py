@@ -16,7 +16,7 @@ from itlens.errors import ProbeError
 from itlens.hooked.tokens import Forced, forced
 from itlens.models import ModelPair
 from tests.findings.patching.patch_pairs import PROMPTS, llama, pair_of
-from tests.tiny import hf_in_float64, tiny_tokenizer
+from tests.tiny import BACKENDS, hf_in_float64, tiny_tokenizer
 
 ASK: dict[str, Any] = {"responses": "given", "progress": False, "curve": False}
 
@@ -78,7 +78,7 @@ def test_the_effect_is_what_the_head_writes_on_the_targets() -> None:
 
 
 @pytest.mark.parametrize("what", ["head", "mlp", "resid"])
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_for_small_changes_the_estimate_is_right(backend: str, what: str) -> None:
     base, tuned, generator = llama(), llama(), torch.Generator().manual_seed(3)
     with torch.no_grad():

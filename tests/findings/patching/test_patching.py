@@ -21,7 +21,7 @@ from itlens.hooked.hooks import run_hooked
 from itlens.hooked.tokens import forced
 from itlens.models import pair as pair_module
 from tests.findings.patching.patch_pairs import FULL_HEADS, PROMPTS, changed_heads, llama, pair_of, with_blocks_of
-from tests.tiny import hf_in_float64, tiny_folder, tiny_hf_model
+from tests.tiny import BACKENDS, hf_in_float64, tiny_folder, tiny_hf_model
 
 ALL = [(layer, head) for layer in range(2) for head in range(4)]
 GIVEN: dict[str, Any] = {"responses": "given", "progress": False, "controls": 5}
@@ -31,7 +31,7 @@ OWN = GIVEN | {"responses": "tuned", "max_new_tokens": 5}
 LAST = (1, 2)
 
 
-@pytest.fixture(params=["hooked", "bridge"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Both, and what Hugging Face computes in float32 in float64."""
     with hf_in_float64(llama()) if request.param == "bridge" else nullcontext():

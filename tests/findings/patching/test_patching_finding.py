@@ -76,6 +76,15 @@ def test_the_result_is_the_probe_s(pair: Any, patched: xr.Dataset) -> None:
     xr.testing.assert_identical(patched, expected)
 
 
+def test_every_drawn_prompt_has_what_both_models_give_its_response(patched: xr.Dataset) -> None:
+    numbers = FINDING.prompt_numbers({"patching": patched}, plan())
+    (name,) = {*numbers.columns} - {"model", "id", "group"}
+    assert name == "log_probability_of_the_response,_nats_a_token"
+    base, tuned = (numbers[numbers["model"] == side].set_index("id")[name] for side in ("base", "tuned"))
+    assert list(base.index) == patched["prompt"].values.tolist()
+    assert float((tuned - base).mean()) == pytest.approx(float(patched.attrs["gap"]))
+
+
 def test_other_rankings_of_heads_stand_next_to_it(patched: xr.Dataset) -> None:
     known = patched.assign(recovered=patched["estimated_effect"].mean("prompt"))
     tables = FINDING.compare({"pair": {"heads": known}}, plan(find_tables=rankings))

@@ -50,7 +50,7 @@ def test_everything_is_said() -> None:
         "model together, the 4 heads of the tuned model recover 90 % of that (6 prompts; 95 % interval 80 % to 100 %), "
         "and the best 2 alone 75 % (as many random heads: 20 %, 95 % of the draws 5 % to 40 %). "
         "Of the heads with a significant effect by themselves, 2 close the gap (most: L0H0 60 %, L0H1 10 %) and 1 "
-        "widens the gap (most: L1H0 -40 %)."
+        "widens the gap (most: L1H0 −40 %)."
     )
     assert verdict.caveat == ""
     assert verdict.direction == "changed"

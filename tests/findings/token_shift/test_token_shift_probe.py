@@ -16,7 +16,7 @@ from itlens.models import ModelPair
 from itlens.prompts import Prompt
 from tests.findings.patching.patch_pairs import PROMPTS, llama, pair_of
 from tests.findings.token_shift.chains import END, chain, id_of, pair_of_chains
-from tests.tiny import tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_tokenizer
 
 # the tuned model answers "de" and ends; the base would say "a", then "e", then "x"
 BASE = {"": {"a": 0.5, "b": 0.25, "c": 0.15, "d": 0.1}, "d": {"e": 0.8, "a": 0.2}, "e": {"x": 0.6, ".": 0.3, "a": 0.1}}
@@ -30,7 +30,7 @@ LAST_KL = 0.9 * math.log(3) + 0.06 * math.log(0.1) + 0.04 * math.log(0.4)
 GIVEN = [prompt.replace(response=prompt.response * 2) for prompt in PROMPTS]
 
 
-@pytest.mark.parametrize("backend", ["hooked", "bridge"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_every_number_by_hand(backend: str) -> None:
     pair = pair_of_chains(chain(BASE), chain(TUNED), backend=backend)
     shift = itlens.token_shift(pair, [Prompt("Q:", id="q", group="g")], 8, progress=False)
