@@ -1,13 +1,19 @@
 """The command line: `itlens demo | compare | report | findings | attribute | attend | words | concepts | inspect |
 selftest`.
 
-Exit codes: 0 done; 2 wrong input, with one sentence on standard error; 130 interrupted, with everything finished kept.
+Exit codes: 0 done; 2 wrong input, with one sentence on standard error; 130 interrupted (Ctrl-C) and 143 terminated
+(SIGTERM), with everything finished kept.
 Heavy modules load inside the commands, so that `itlens --help` answers at once.
 """
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -70,22 +76,66 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a token that the terminal's encoding lacks is shown escaped
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    with _terminable() as received, _log_shown():
+        code = _ended()
+    sys.exit(128 + received[0] if received else code)
+
+
+def _ended() -> int:
+    """Run a command and return its code; what is wrong with the input is said in one sentence."""
     try:
         code = application()(prog_name="itlens", standalone_mode=False)
     except _ClickException as error:
-        _fail(error.format_message())
+        return _fail(error.format_message())
     except ItlensError as error:
-        _fail(str(error))
+        return _fail(str(error))
     except OSError as error:  # what no module foresaw: a disk that fails while a model is fetched, a closed pipe
-        _fail(f"{f'{error.filename}: ' if error.filename else ''}{system_reason(error)}.")
+        return _fail(f"{f'{error.filename}: ' if error.filename else ''}{system_reason(error)}.")
     except MemoryError as error:  # of what no estimate foresaw
-        _fail(f"The memory of this machine ended ({str(error).rstrip('.') or 'no more could be had'}).")
+        return _fail(f"The memory of this machine ended ({str(error).rstrip('.') or 'no more could be had'}).")
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 130
+    return code if isinstance(code, int) else 0
 
 
-def _fail(sentence: str) -> None:
+@contextmanager
+def _log_shown() -> Iterator[None]:
+    """Show on standard error what modules of itlens log (a converted copy that is kept); --quiet raises the level."""
+    logger, handler = logging.getLogger("itlens"), logging.StreamHandler()
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """Stop at SIGTERM (batch systems and `kill` send it) as at Ctrl-C, inside; the list says whether it came.
+
+    Libraries turn a KeyboardInterrupt into exceptions of their own, from which the signal cannot be told.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(sentence: str) -> int:
     if sentence:  # a bare `itlens` has shown its help already
         print(f"itlens: {visible(' '.join(sentence.split()))}", file=sys.stderr)
-    sys.exit(2)
+    return 2

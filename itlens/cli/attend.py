@@ -14,11 +14,13 @@ from itlens.cli.options import (
     DeviceOption,
     Dtype,
     DtypeOption,
+    NoCacheOption,
     QuietOption,
     RemoteOption,
 )
 from itlens.errors import ItlensError
 from itlens.files import write_text
+from itlens.models.configuration import refuse_at_a_glance
 
 
 def attend_command(
@@ -37,11 +39,13 @@ def attend_command(
     adapter: AdapterOption = None,
     out: Annotated[Path, typer.Option(help="The page (.html), or the numbers (.nc).")] = Path("attention.html"),
     trust_remote_code: RemoteOption = False,
+    no_cache: NoCacheOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write the attention patterns of one layer of a model, or of base and tuned, as a page."""
     if out.suffix not in (".html", ".nc"):
         raise ItlensError(f"--out is {out.name!r}; expected a name that ends in .html or .nc.")
+    refuse_at_a_glance(model, tuned, layer=layer, head=head)
     options: dict[str, Any] = {"dtype": dtype.value, "backend": backend.value, "device": device}
     options["trust_remote_code"] = trust_remote_code
     from itlens.models import load_model, load_pair

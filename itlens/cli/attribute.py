@@ -26,6 +26,7 @@ from itlens.cli.options import (
     Format,
     JsonOption,
     NewTokensOption,
+    NoCacheOption,
     NoProgressOption,
     PrintedFormOption,
     RemoteOption,
@@ -33,6 +34,7 @@ from itlens.cli.options import (
 )
 from itlens.errors import ItlensError
 from itlens.files import json_line, visible, write_text
+from itlens.models.configuration import refuse_at_a_glance
 from itlens.progress import late_bar
 from itlens.prompts import Prompt, format_prompts
 from itlens.prompts.control_tokens import control_token_notices
@@ -65,11 +67,13 @@ def attribute_command(
     quiet: NoProgressOption = False,
     out: Annotated[Path | None, typer.Option(help="Also save the scores (.nc) or a token view (.html).")] = None,
     trust_remote_code: RemoteOption = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Show how much each token of one prompt drives the response."""
     from itlens.cli.options import loaded_model
 
     form = json_form(None if output is None else output.value) if as_json else (output or Format.table).value
+    refuse_at_a_glance(model)
     with late_bar("starting", show=not quiet):
         from itlens.hooked.attribution import attribute as run
         from itlens.models import source_of

@@ -26,6 +26,7 @@ from itlens.cli.options import (
     DtypeOption,
     JsonOption,
     NewTokensOption,
+    NoCacheOption,
     ProbesOption,
     QuietOption,
     RemoteOption,
@@ -37,6 +38,7 @@ from itlens.errors import PairError, PromptError
 from itlens.files import visible
 from itlens.findings import findings
 from itlens.findings.options import Option, options_of
+from itlens.models.configuration import refuse_at_a_glance
 from itlens.progress import reporter
 from itlens.study.folder import FINDINGS_FILE
 from itlens.study.request import all_options
@@ -140,6 +142,12 @@ def compare_command(
         Template | None, typer.Option(help="Chat template: off, on (for both models), or both: template x weights.")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="What to call the models, by commas, in order.")] = None,
+    interpolate: Annotated[
+        str | None, typer.Option(help="Alphas by commas: a series of models from base (0) to tuned (1), and beyond.")
+    ] = None,
+    parts: Annotated[
+        str | None, typer.Option(help="What --interpolate moves: attention, mlp, embedding, layers, by commas.")
+    ] = None,
     prompt_format: Annotated[
         str, typer.Option(PROMPT_FORMAT, "--format", help=f"{PROMPT_FORMAT_HELP} (--format: the same)")
     ] = "raw",
@@ -149,6 +157,7 @@ def compare_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of intervals, permutations and random draws.")] = 0,
     resume: Annotated[bool, typer.Option(help="Keep what is finished in --out.")] = True,
     trust_remote_code: RemoteOption = False,
+    no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     **options: Any,
@@ -161,6 +170,8 @@ def compare_command(
         probes,
         template=template.value if template is not None else None,
         labels=None if labels is None else tuple(name.strip() for name in labels.split(",")),
+        interpolate=interpolate,
+        parts=parts,
         dtype=dtype.value,
         device=device,
         backend=backend.value,
@@ -208,6 +219,8 @@ def run_comparison(
     *,
     template: str | None = None,
     labels: tuple[str, ...] | None = None,
+    interpolate: str | None = None,
+    parts: str | None = None,
     own_responses_too: bool = False,
     as_json: bool = False,
     quiet: bool = False,
@@ -222,7 +235,10 @@ def run_comparison(
     of a finding failed.
     """
     named = [name.strip() for name in probes.split(",")]
-    _refuse_unfitting(models, template, labels, options)
+    between = _interpolation(models, template, interpolate, parts)
+    _refuse_unfitting(models, template, None if between else labels, options)
+    options |= between
+    refuse_at_a_glance(*models)
     if template == "on":
         options["format"] = "chat"
     try:
@@ -266,10 +282,11 @@ def _run(
     labels: Any,
     options: dict[str, Any],
 ) -> Any:
-    if len(models) > 2:
+    if len(models) > 2 or "interpolate" in options:
         from itlens.study.series import compare_series
 
-        options = {name: value for name, value in options.items() if name != "adapter"}
+        if options.get("adapter") is None:
+            options = {name: value for name, value in options.items() if name != "adapter"}
         return compare_series(list(models), prompts, probes, out, labels=labels, **options)
     if template == "both":
         from itlens.study.templates import compare_templates
@@ -279,6 +296,27 @@ def _run(
     from itlens.study.pair import compare as compare_pair
 
     return compare_pair(*_two(models), prompts, probes, out, labels=labels, **options)
+
+
+def _interpolation(
+    models: Sequence[str], template: str | None, interpolate: str | None, parts: str | None
+) -> dict[str, Any]:
+    """Return interpolate= and parts= of `compare_series`; nothing where there is no --interpolate."""
+    if interpolate is None:
+        if parts is not None:
+            raise PairError("--parts says what --interpolate moves; give --interpolate, such as 0,0.5,1.")
+        return {}
+    if len(models) > 2 or template == "both":
+        raise PairError(
+            "--interpolate goes from one base to one tuned model; leave other models and --template both out."
+        )
+    try:
+        alphas = [float(alpha) for alpha in interpolate.split(",")]
+    except ValueError as error:
+        raise PairError(f"--interpolate is {interpolate!r}; expected numbers by commas, such as 0,0.5,1.") from error
+    listed = None if parts is None else [part.strip() for part in parts.split(",")]
+    moved = None if listed is None else [int(part) if part.isdecimal() else part for part in listed]
+    return {"interpolate": alphas, "parts": moved}
 
 
 def _refuse_unfitting(

@@ -23,6 +23,7 @@ from itlens.cli.options import (
     Dtype,
     DtypeOption,
     JsonOption,
+    NoCacheOption,
     NoProgressOption,
     RemoteOption,
     Vectors,
@@ -32,6 +33,7 @@ from itlens.cli.options import (
     plan_of_one,
 )
 from itlens.files import json_line, visible, write_text
+from itlens.models.configuration import refuse_at_a_glance
 from itlens.results.store import csv_text, save
 
 _VECTORS = {
@@ -73,8 +75,10 @@ def concepts_command(
     as_json: JsonOption = False,
     quiet: NoProgressOption = False,
     trust_remote_code: RemoteOption = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Show what one feed-forward layer knows, in words: the principal components of its neurons' vectors."""
+    refuse_at_a_glance(model, layer=layer)
     from itlens.annotate.concept_labels import with_labels
     from itlens.annotate.labels import TOP
     from itlens.findings.mlp.finding import FINDING

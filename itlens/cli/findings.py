@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -25,18 +26,32 @@ def findings_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the findings (what each asks, measures and reads, and its options), or explain one of them."""
-    from itlens.report.terminal import print_table
-    from itlens.study.catalogue import finding_facts, finding_list, finding_named
+    """List the findings (what each asks and reads, and its options), or explain one of them."""
+    from itlens.study.catalogue import finding_facts, finding_named
 
     chosen = list(findings().values()) if name is None else [finding_named(name)]
     if as_json:
         facts = [finding_facts(finding) for finding in chosen]
         sys.stdout.write(json_line(facts if name is None else facts[0]))
     elif name is None:
-        print_table(finding_list())
+        _print_list(chosen, Console())
     else:
         _print_finding(chosen[0], Console())
+
+
+def _print_list(chosen: Sequence[Finding], console: Console) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from itlens.study.catalogue import finding_lines
+
+    for finding in chosen:
+        question, *more = finding_lines(finding)
+        console.print(Text(visible(finding.name), style="bold"))
+        console.print(Padding(Text(visible(question)), (0, 0, 0, 4)))
+        for line in more:
+            console.print(Padding(Text(visible(line), style="dim"), (0, 0, 0, 4)))
+    console.print("\n`itlens findings NAME` says what a finding measures, and explains its options.", highlight=False)
 
 
 def _print_finding(finding: Finding, console: Console) -> None:

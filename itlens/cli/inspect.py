@@ -18,10 +18,12 @@ from itlens.cli.options import (
     Dtype,
     DtypeOption,
     JsonOption,
+    NoCacheOption,
     NoProgressOption,
     RemoteOption,
 )
 from itlens.files import json_line, visible
+from itlens.models.configuration import refuse_at_a_glance
 from itlens.progress import late_bar
 
 
@@ -33,10 +35,12 @@ def inspect_command(
     adapter: AdapterOption = None,
     check: Annotated[bool, typer.Option(help="Load the model and compare its logits with Hugging Face.")] = True,
     trust_remote_code: RemoteOption = False,
+    no_cache: NoCacheOption = False,
     as_json: JsonOption = False,
     quiet: NoProgressOption = False,
 ) -> None:
     """Show what a model is, how it will be loaded, and how exactly it computes what Hugging Face does."""
+    refuse_at_a_glance(model)
     with late_bar(f"inspecting {model}", show=not quiet):
         from itlens.models import describe_model
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,10 +107,30 @@ PrintedFormOption = Annotated[
     Format | None,
     typer.Option("--format", parser=_printed_form, metavar="[table|json|csv]", help="How to print. [default: table]"),
 ]
+
+
+def _hush(asked: bool) -> bool:
+    """Keep what modules log off the terminal."""
+    if asked:
+        logging.getLogger("itlens").setLevel(logging.WARNING)
+    return asked
+
+
+def _without_copies(asked: bool) -> bool:
+    if asked:
+        os.environ["ITLENS_NO_CACHE"] = "1"  # also for what this process starts
+    return asked
+
+
 QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Show no progress, and print nothing but what failed.")
+    bool,
+    typer.Option("--quiet", "-q", callback=_hush, help="Show no progress, and print nothing but what failed."),
 ]
-NoProgressOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes.")]
+NoProgressOption = Annotated[bool, typer.Option("--quiet", "-q", callback=_hush, help="Show no progress and no notes.")]
+NoCacheOption = Annotated[
+    bool,
+    typer.Option("--no-cache", callback=_without_copies, help="Keep and use no converted copy of a .gguf file."),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output; everything else goes to standard error.")
 ]

@@ -20,6 +20,7 @@ from itlens.cli.options import (
     Dtype,
     DtypeOption,
     JsonOption,
+    NoCacheOption,
     NoProgressOption,
     RemoteOption,
     TopKOption,
@@ -31,6 +32,7 @@ from itlens.cli.options import (
     plan_of_one,
 )
 from itlens.files import json_line, visible, write_text
+from itlens.models.configuration import refuse_at_a_glance
 from itlens.results.store import csv_text, save
 
 _PER_DIMENSION = 4  # pairs named in the row of a dimension
@@ -58,8 +60,10 @@ def words_command(
     as_json: JsonOption = False,
     quiet: NoProgressOption = False,
     trust_remote_code: RemoteOption = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Show which words one attention head relates, from its weights; see `compare` for a pair of models."""
+    refuse_at_a_glance(model, layer=layer, head=head)
     from itlens.findings.attention.finding import FINDING
     from itlens.findings.attention.probe import qk_layers
     from itlens.selection import chosen

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -24,7 +25,7 @@ from itlens.findings.options import options_of
 from itlens.prompts import save_prompts
 from itlens.report import terminal
 from itlens.study import Comparison, open_comparison
-from itlens.study.comparison import Failure
+from itlens.study.failure import Failure
 from tests.commands import Commands, interrupted
 from tests.study.studies import WORDS as VOCABULARY
 from tests.study.studies import Counted, registered
@@ -170,13 +171,16 @@ def test_text_from_files_cannot_steer_the_terminal(commands: Commands, pair: lis
     )
 
 
-def test_ctrl_c_exits_with_130_and_keeps_what_is_finished(commands: Commands, pair: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("by", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_so_and_keeps_what_is_finished(
+    by: signal.Signals, expected: int, commands: Commands, pair: list[str], tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     code, printed, err = interrupted(
-        lambda: len(list(out.glob("attribution/*/*.nc"))) >= 2, "compare", *pair, "--out", out
+        lambda: len(list(out.glob("attribution/*/*.nc"))) >= 2, "compare", *pair, "--out", out, by=by
     )
     kept = {path: path.stat().st_mtime_ns for path in out.glob("attribution/*/*.nc")}
-    assert (code, printed) == (130, "") and 2 <= len(kept) < 12
+    assert (code, printed) == (expected, "") and 2 <= len(kept) < 12
     assert err.strip() == f"Stopped; {len(kept)} finished results are kept in {out}: the same command goes on."
     assert not list(out.rglob("*.part"))
     assert commands.run("compare", *pair, "--out", out).code == 0

@@ -129,6 +129,14 @@ def test_a_finished_run_says_that_only_tables_and_report_are_left(
     assert "time" not in commands.preview
 
 
+def test_one_result_is_said_in_the_singular() -> None:
+    """1 result, 4 results, 1 of 4 results: as one would say it."""
+    known = findings()
+    said = [Pending(known["activation"], n, {"pair": left}).words for n, left in ((1, 1), (4, 4), (4, 1))]
+    amounts = [words.removeprefix("activation (").split(",")[0] for words in said]
+    assert amounts == ["1 result", "4 results", "1 of 4 results"]
+
+
 def test_the_estimate_is_the_measured_time_times_what_is_left() -> None:
     """2 s for the first of 60 prompts of both models: 119 x 2 s."""
     known = findings()
@@ -216,12 +224,13 @@ def test_the_last_table_is_the_first_of_the_report(finished: Path) -> None:
 # ---- itlens findings
 
 
-def test_findings_says_what_each_measures(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    printed = commands.run("findings").out
+def test_the_list_says_what_each_finding_asks_and_reads(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in commands.run("findings").out.splitlines()]
     for finding in findings().values():
-        assert finding.name in printed
-        assert finding_facts(finding)["measures"][:20] in printed
+        assert finding.name in lines
+        assert f"reads {finding_facts(finding)['reads']}" in lines
+        assert finding.question[:60] in " ".join(lines)
 
 
 @pytest.mark.parametrize("name", list(findings()))
@@ -231,6 +240,7 @@ def test_one_finding_with_all_its_options(name: str, commands: Commands, monkeyp
     finding = findings()[name]
     assert (code, err) == (0, "")
     assert finding.question in printed
+    assert finding_facts(finding)["measures"][:60] in " ".join(printed.split())
     for each in finding_facts(finding)["options"]:
         assert (each["flag"] or f"{each['name']}=") in printed
 
