@@ -6,8 +6,10 @@ far each way's scores are from the reference's (largest difference as a share of
 
   released    one forward and backward pass per response token on the Hugging Face model, parameters with gradients
   itlens      `itlens.attribute` on HookedTransformer and on TransformerBridge
-  inseq       inseq 0.7.1, input_x_gradient of the probability      (pip install "itlens[bench]")
+  inseq       inseq 0.7.1, input_x_gradient of the probability
   captum      captum 0.9, LLMGradientAttribution of LayerGradientXActivation (its log-probability, times p here)
+
+The peers of peers.txt are installed into .peers/, behind itlens' own packages, when they are missing there.
 
     python benchmarks/attribution_speed.py --prompt 48 --response 48 --rounds 3 --threads 2
 """
@@ -17,8 +19,11 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +75,15 @@ def released(hf: Any, prompt: list[int], response: list[int]) -> np.ndarray:
         scores[:, m] = (embeddings.grad * embeddings.detach())[0, : len(prompt)].sum(-1).numpy()
         hf.zero_grad()
     return scores
+
+
+def add_peers() -> None:
+    """Put inseq and captum on the path, behind everything else; install them first where they are missing."""
+    folder, wanted = Path(__file__).parents[1] / ".peers", Path(__file__).with_name("peers.txt")
+    if not (folder / "inseq").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+        subprocess.run([*pip, "--requirement", str(wanted)], check=True)
+    sys.path.append(str(folder))
 
 
 def with_inseq(hf: Any, tokenizer: Any) -> Callable[[list[int], list[int]], np.ndarray]:
@@ -129,6 +143,7 @@ def ways(hf: Any, peers: bool) -> dict[str, Callable[[list[int], list[int]], np.
         model = itlens.load_model(twin(), tokenizer=tokenizer, backend=backend)
         found[f"itlens {backend}"] = with_itlens(model)
     if peers:
+        add_peers()
         found["inseq"] = with_inseq(twin(), tokenizer)
         found["captum"] = with_captum(twin(), tokenizer)
     return found

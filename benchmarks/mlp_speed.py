@@ -33,9 +33,9 @@ from transformers import LlamaForCausalLM
 
 import itlens
 from itlens import Vocabulary
-from itlens.findings.mlp.probe_components import CentredRows, principal_components
-from itlens.findings.mlp.probe_words import UnitWords
 from itlens.weights import AttentionWeights, MlpWeights
+from itlens.weights.components import CentredRows, principal_components
+from itlens.weights.unit_words import UnitWords
 
 WIDTH, NEURONS = 4096, 11_008
 
