@@ -1,13 +1,15 @@
 # make demo   virtual environment, install, compare the embedded pair, write runs/demo/report.html
-# make test   the same environment, then all tests of the package
+# make test   the same environment and what the tests need, then all tests of the package
 # make examples   the same environment, then everything that README, documentation, examples and notebooks show
+# make transformerlens4   the tests of loading, probes and findings that are of TransformerBridge, with TransformerLens 4
+# make wheel   build the wheel, and run it in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test examples install lint types docs browser models clean
+.PHONY: demo test examples run-only install lint types docs browser models transformerlens4 wheel clean
 
-demo: install
+demo: run-only
 	$(BIN)/itlens demo --out runs/demo
 
 test: install browser models
@@ -16,12 +18,32 @@ test: install browser models
 examples: docs browser models
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m documentation
 
+# what a run needs
+run-only: $(VENV)/.run-only
+
+$(VENV)/.run-only: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# what the tests, lint and types need as well
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: $(VENV)/.run-only
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+# TransformerLens 4 in a folder in front of the environment's own packages (it needs no others than TransformerLens 3)
+transformerlens4: install
+	test -e .transformerlens4/.installed || $(BIN)/python -m pip install --quiet --no-deps --target .transformerlens4 \
+		--requirement constraints-transformerlens4.txt
+	touch .transformerlens4/.installed
+	PYTHONPATH=$(CURDIR)/.transformerlens4 $(BIN)/python -m pytest -n 2 --dist loadfile -k bridge tests/hooked tests/models \
+		tests/weights tests/findings tests/planted
+
+# the wheel as users get it: built, installed into an environment of its own beside the dependencies, and run there
+wheel: install
+	sh tests/run_wheel.sh $(BIN)/python
 
 # headless Chromium for the tests of the report; those tests say so where it is missing
 browser:

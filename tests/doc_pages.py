@@ -115,8 +115,9 @@ def _same_word(word: str, other: str) -> bool:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The commands of a page's shell blocks, as words, without where their output goes."""
-    lines = (line for _, code, _ in blocks(page, "sh") for line in code.splitlines() if line.strip())
+    """The commands of a page's shell blocks that are run, as words, without where their output goes."""
+    run = [code for _, code, reason in blocks(page, "sh") if not reason]
+    lines = (line for code in run for line in code.splitlines() if line.strip())
     return [words for line in lines if (words := shlex.split(line.partition(" > ")[0], comments=True))]
 
 

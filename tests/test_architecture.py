@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -63,10 +63,10 @@ FINDINGS = sorted(path.name for path in (PACKAGE / "findings").iterdir() if (pat
 # The commands on one model are each about one probe, and name it by its module.
 PROBE_COMMANDS = ("cli.attribute", "cli.attend", "cli.words", "cli.concepts")
 # Where another package's code is run, and whatever it raises becomes one sentence (or is raised in the waiting thread).
-GUARDS = ("annotate.chat_client", "findings", "study.comparison", "study.outcome", "study.prompt_pages", "study.run")
+GUARDS = ("annotate.chat_client", "findings", "study.failure")
 # Short, and a thought of their own all the same.
 SLIVERS = ("__main__", "cli.__main__", "cli.attend", "cli.examples", "cli.inspect", "errors", "lazy")
-SLIVERS += ("models.hooked_model", "models.precision", "prompts.control_tokens", "report.text", "results.provenance")
+SLIVERS += ("models.precision", "prompts.control_tokens", "report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -75,6 +75,26 @@ def name_of(path: Path) -> str:
     """itlens/findings/__init__.py -> "findings", itlens/results/store.py -> "results.store"."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def over(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """One test of all files (thousands of tests would take longer than what they look at); it names every file."""
+    listed = list(paths)
+
+    def decorate(check: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for path in listed:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    wrong.append(f"{name_of(path)}: {error}")
+            assert not wrong, "\n".join(wrong)
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return decorate
 
 
 @cache
@@ -122,7 +142,7 @@ def test_the_listing_is_of_this_package() -> None:
     assert len(FINDINGS) >= 6
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if name_of(p).split(".")[0] not in OUTSIDE], ids=name_of)
+@over(path for path in FILES if name_of(path).split(".")[0] not in OUTSIDE)
 def test_imports_go_downwards_only(path: Path) -> None:
     own = name_of(path).split(".")[0]
     for part in parts_of(imported(path)) - {own}:
@@ -171,7 +191,7 @@ def test_views_and_diffs_of_a_finding_stay_apart(finding: str) -> None:
             assert not heavy, f"{name_of(path)} imports {heavy}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@over(FILES)
 def test_no_file_outside_findings_names_a_finding(path: Path) -> None:
     name = name_of(path)
     if name.split(".")[0] in ("findings", "demo", "data", "views", "diff", "__init__"):
@@ -189,7 +209,7 @@ def test_no_file_outside_findings_names_a_finding(path: Path) -> None:
         assert not [module for module in modules if module.split(".")[2] in FINDINGS], name
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@over(FILES)
 def test_html_is_written_in_report_only(path: Path) -> None:
     if name_of(path).split(".")[0] != "report":
         tags = re.findall(r"[\"'f]</?(?:p|div|td|tr|table|span|h[1-6])\b", path.read_text(encoding="utf-8"))
@@ -208,7 +228,7 @@ def test_no_public_name_is_defined_twice() -> None:
     } == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@over(FILES)
 def test_nothing_decides_by_how_a_text_begins_or_ends(path: Path) -> None:
     """No control flow on prose: whether something was tested is data, not a word in a note or a verdict."""
     asked = {
@@ -222,7 +242,7 @@ def test_nothing_decides_by_how_a_text_begins_or_ends(path: Path) -> None:
     assert not asked, f"{name_of(path)}: {asked}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@over(FILES)
 def test_light_modules_name_no_heavy_package(path: Path) -> None:
     name = name_of(path)
     if any(name == light or name.startswith(f"{light}.") for light in LIGHT):
@@ -259,7 +279,7 @@ def calls(path: Path) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@over(FILES)
 def test_what_no_module_does(path: Path) -> None:
     name, used = name_of(path), calls(path)
     if name.split(".")[0] not in ("cli", "demo"):
@@ -285,7 +305,7 @@ def test_what_no_module_does(path: Path) -> None:
     assert ast.get_docstring(tree(path)) or not text.strip(), "a module says what it is"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@over(FILES)
 def test_float64_is_made_where_there_is_one(path: Path) -> None:
     """Apple's GPUs have none: `itlens.models.precision` moves values to the CPU first."""
     if name_of(path) == "models.precision":
@@ -297,7 +317,7 @@ def test_float64_is_made_where_there_is_one(path: Path) -> None:
 
 
 # The demo's scripts are run, not called.
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name != "demo"], ids=name_of)
+@over(path for path in FILES if path.parent.name != "demo")
 def test_public_functions_and_classes_say_what_they_do(path: Path) -> None:
     """And are annotated: every argument, and what comes back."""
     bare: list[str] = []

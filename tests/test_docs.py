@@ -82,8 +82,34 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert there, f"{page.name}: {target}"
 
 
-def test_the_picture_is_small() -> None:
-    assert (ROOT / "docs" / "images" / "report.png").stat().st_size < 400_000
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "images").glob("*.png")), ids=name)
+def test_pictures_are_small_and_shown(picture: Path) -> None:
+    assert picture.stat().st_size < 200_000
+    assert any(f"images/{picture.name})" in page.read_text(encoding="utf-8") for page in PAGES), "no page shows it"
+
+
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.html"))
+
+
+def test_the_gallery_is_small_and_says_when_it_was_made() -> None:
+    text = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert re.findall(r"\]\(gallery/(\w+\.html)\)", text) == ["pair.html", "template.html", "between.html"]
+    assert {page.name for page in GALLERY} == {"pair.html", "template.html", "between.html"}
+    sizes = {page.name: page.stat().st_size for page in GALLERY}
+    assert max(sizes.values()) <= 2_000_000, sizes
+    assert sum(sizes.values()) <= 4_000_000, sizes
+    assert re.search(r"Made on \d{4}-\d\d-\d\d with itlens \d+\.\d+\.\d+", text)
+
+
+@pytest.mark.parametrize("page", GALLERY, ids=name)
+def test_a_page_of_the_gallery_stands_alone(page: Path) -> None:
+    """No link to a report that is not there, nothing from a network, and no folder of the machine that made it."""
+    text = page.read_text(encoding="utf-8")
+    made = re.search(r"Made by itlens on (\d{4}-\d\d-\d\d)", text)
+    assert made and made[1] in (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert not re.findall(r'href="[^"#:]+\.html"', text)
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', text)
+    assert not re.findall(r"/(?:home|root|tmp|Users|work)/[^\s\"<]+", text)
 
 
 def test_every_reason_to_skip_a_test_is_listed() -> None:
