@@ -46,6 +46,7 @@ from itlens.prompts import PromptsLike
 from itlens.results.provenance import provenance
 from itlens.selection import whole_number
 from itlens.tokenization import token_text
+from itlens.weights.words import wide_dtype
 
 
 def divergence(
@@ -302,12 +303,9 @@ def _parting(
     for side in (writer, other):
         by_readout = {}
         for readout in (writer, other):
-            normed = readout.readout.normalised(_wide(side.finals[number]))
+            finals = side.finals[number]
+            normed = readout.readout.normalised(finals.to(wide_dtype(finals.dtype)))
             logits = [readout.readout.of_ids(normed, id.expand(len(normed))) for id in ids]
             by_readout[readout.name] = as_numbers(logits[0] - logits[1])
         gaps[side.name] = by_readout
     return Parting(place.target, written, {it: token_text(tokenizer, id) for it, id in written.items()}, gaps)
-
-
-def _wide(value: torch.Tensor) -> torch.Tensor:
-    return value if value.dtype == torch.float64 else value.float()
