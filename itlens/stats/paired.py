@@ -35,16 +35,23 @@ PAIRED_COLUMNS = (
     *("t_paired", "p_paired", "w_wilcoxon", "p_wilcoxon", "t_welch", "p_welch", "note"),
 )
 MEASURES = ("n", "base_mean", "tuned_mean", "difference", "ci_low", "ci_high", "effect_size", "p_paired", "p_bh")
-NO_DIFFERENCE = "no difference in any prompt"
-SAME_DIFFERENCE = "the same difference in every prompt: no t-test"
 _SIGNS = 13  # differences, up to which all choices of their signs are counted: 8,192
 _CELLS = 512  # at a time, in the bootstrap: 2,000 draws of them take 8 MB
 
 
 def paired_row(
-    base: ArrayLike, tuned: ArrayLike, *, seed: int = 0, resamples: int = 10_000, minimum: int = 5
+    base: ArrayLike,
+    tuned: ArrayLike,
+    item: str = "prompt",
+    /,
+    *,
+    seed: int = 0,
+    resamples: int = 10_000,
+    minimum: int = 5,
 ) -> dict[str, Any]:
     """Compare tuned with base, item by item: one row of a table of paired comparisons (PAIRED_COLUMNS).
+
+    item: what one is, for the note.
 
     Paired t and Wilcoxon (two-sided), Cohen's d_z with the mean's 95 % BCa bootstrap interval, and the paper's Welch t
     (one-sided, tuned > base). When no item differs, p = 1 and the interval is [0, 0]; `note` says so. `is_tested` says
@@ -54,7 +61,7 @@ def paired_row(
     d = y - x
     row: dict[str, Any] = dict.fromkeys(PAIRED_COLUMNS, np.nan)
     row |= {"n": d.size, "base_mean": mean(x), "base_std": std(x), "tuned_mean": mean(y), "tuned_std": std(y)}
-    row |= {"difference": mean(d), "note": too_few(d.size, minimum)}
+    row |= {"difference": mean(d), "note": too_few(d.size, minimum, item)}
     if row["note"]:
         return row
     row["ci_low"], row["ci_high"] = bootstrap_interval(d, seed=seed, resamples=resamples)
@@ -63,7 +70,7 @@ def paired_row(
     row["t_welch"], row["p_welch"] = welch(y, x, alternative="greater")
     row["effect_size"] = cohen_dz(d)
     if is_constant(d):
-        row["note"] = NO_DIFFERENCE if abs(d[0]) < 1e-12 else SAME_DIFFERENCE
+        row["note"] = no_spread(d[0], item)
     return row
 
 
@@ -72,9 +79,16 @@ def is_tested(row: Mapping[Any, Any] | pd.Series[Any]) -> bool:
     return bool(np.isfinite(row["ci_low"]))
 
 
-def too_few(n: int, minimum: int) -> str:
-    """Say that a sample is too small for a test; "" when it is not."""
-    return "" if n >= minimum else f"too few prompts for a test (n={n}, at least {minimum} needed)"
+def too_few(n: int, minimum: int, item: str = "prompt") -> str:
+    """Say that a sample is too small for a test; "" when it is not. item: what one of it is."""
+    return "" if n >= minimum else f"too few {item}s for a test (n={n}, at least {minimum} needed)"
+
+
+def no_spread(difference: float, item: str = "prompt") -> str:
+    """Say that all differences are the same: none, or this one."""
+    if abs(difference) < 1e-12:
+        return f"no difference in any {item}"
+    return f"the same difference in every {item}: no t-test"
 
 
 def mean(x: np.ndarray) -> float:

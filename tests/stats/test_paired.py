@@ -10,9 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from itlens.stats.paired import (
-    NO_DIFFERENCE,
     PAIRED_COLUMNS,
-    SAME_DIFFERENCE,
     adjust,
     bootstrap_interval,
     cohen_dz,
@@ -53,15 +51,17 @@ def test_identical_models():
     row = paired_row(BASE, BASE)
     assert (row["difference"], row["ci_low"], row["ci_high"], row["effect_size"]) == (0, 0, 0, 0)
     assert np.isnan(row["t_paired"]) and row["p_paired"] == row["p_wilcoxon"] == 1
-    assert row["note"] == NO_DIFFERENCE and row["p_welch"] == 0.5
+    assert row["note"] == "no difference in any prompt" and row["p_welch"] == 0.5
     constant = paired_row(np.ones(6), np.ones(6))
-    assert np.isnan(constant["t_welch"]) and constant["note"] == NO_DIFFERENCE
+    assert np.isnan(constant["t_welch"]) and constant["note"] == "no difference in any prompt"
 
 
 def test_the_same_difference_everywhere():
     row = paired_row(BASE, BASE + 0.1)
     assert np.isnan([row["t_paired"], row["p_paired"], row["effect_size"]]).all()
-    assert row["note"] == SAME_DIFFERENCE and row["p_wilcoxon"] == pytest.approx(2 / 32)
+    assert row["note"] == "the same difference in every prompt: no t-test" and row["p_wilcoxon"] == pytest.approx(
+        2 / 32
+    )
     assert row["ci_low"] == pytest.approx(0.1) and row["ci_high"] == pytest.approx(0.1)
 
 

@@ -65,6 +65,7 @@ SPECTRUM_COLUMNS = (
 DIAL_COLUMNS = (
     Column("model", "model", "text", "base: the difference is added; tuned: it is subtracted"),
     Column("strength", "strength", "number", "factor on the difference", decimals=1),
+    Column("n", "prompts", "count", terminal=False),
     Column("plain", "plain", "signed", "without", decimals=2, terminal=False),
     Column("change", "change", "signed", "with the difference − plain", decimals=3, test=True),
     Column("change_low", "95 % interval", lambda row: interval(row["change_low"], row["change_high"]),

@@ -47,7 +47,7 @@ def difference_places(ad: xr.Dataset, *, seed: int = 0, resamples: int = _RESAMP
     sizes = ad["base_norm"].mean("text").values
     rows = []
     for place, name in enumerate(ad["place"].values.astype(str)):
-        tested = paired_row(base[known, place], tuned[known, place], **options)
+        tested = paired_row(base[known, place], tuned[known, place], "text", **options)
         size = float(sizes[first:].mean() if place == 0 else sizes[place - 1])
         halves = ad["half_norm"].values[:, place]
         norm = float(ad["norm"][place])
@@ -125,20 +125,22 @@ def difference_spectrum(ad: xr.Dataset) -> pd.DataFrame:
 def dial_effects(dial: xr.Dataset, *, seed: int = 0, resamples: int = _RESAMPLES, minimum: int = 5) -> pd.DataFrame:
     """Test what adding the difference does, next to random directions of the same length.
 
-    dial: of `difference_dial`. Returns statistic ("logprob", "kl"), model ("base": added, "tuned": subtracted),
-    strength, n (prompts), plain (mean without), difference_mean (mean with the difference), change, change_low,
-    change_high (difference − plain, 95 % bootstrap over prompts), effect_size, change_p, change_p_holm (paired t; over
-    models and strengths of a statistic; NaN where all prompts change by the same), random_change, random_change_low,
-    random_change_high (of the random directions, each the mean over prompts of direction − plain: mean, lowest and
-    highest; not tested). Raises ResultError for another kind of result.
+    dial: of `difference_dial`. Returns statistic ("logprob", "kl", and "score" where the dial has it), model ("base":
+    added, "tuned": subtracted), strength, n (prompts; of the score those that have one), plain (mean without),
+    difference_mean (mean with the difference), change, change_low, change_high (difference − plain, 95 % bootstrap over
+    prompts), effect_size, change_p, change_p_holm (paired t; over models and strengths of a statistic; NaN where all
+    prompts change by the same), random_change, random_change_low, random_change_high (of the random directions, each
+    the mean over prompts of direction − plain: mean, lowest and highest; not tested). Raises ResultError for another
+    kind of result.
     """
     if not isinstance(dial, xr.Dataset) or dial.attrs.get("probe") != "difference_dial":
         got = "another kind of result" if isinstance(dial, xr.Dataset) else f"a {type(dial).__name__}"
         raise ResultError(f"dial_effects takes a Dataset of difference_dial; got {got}.")
     tables = []
-    for statistic in ("logprob", "kl"):
-        ours = dial[statistic].sel(direction="difference").transpose("prompt", "model", "strength").values
-        random = dial[statistic].isel(direction=slice(1, None)).mean("prompt")
+    for statistic in (name for name in ("logprob", "kl", "score") if name in dial):
+        known = dial[statistic].dropna("prompt")
+        ours = known.sel(direction="difference").transpose("prompt", "model", "strength").values
+        random = known.isel(direction=slice(1, None)).mean("prompt")
         theirs = random.transpose("direction", "model", "strength").values
         plain, ours, theirs = (_flat(values) for values in (ours[..., :1] + 0 * ours[..., 1:], ours[..., 1:],
                                                             theirs[..., 1:] - theirs[..., :1]))  # fmt: skip

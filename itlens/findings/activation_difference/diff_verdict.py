@@ -27,7 +27,7 @@ def difference_verdict(tables: Tables) -> Verdict:
     texts = int(tables["difference_places"].attrs["texts"])
     layer = int(tables["difference_places"].attrs["layer"])
     lens = words_of(words, "tuned", "mean")
-    added = strongest(dial)
+    added, scored = strongest(dial), strongest(dial, "score")
     numbers = [
         _projection(mean),
         _share("size of the constant part, share of the base's streams", mean["constant"], texts),
@@ -38,11 +38,13 @@ def difference_verdict(tables: Tables) -> Verdict:
         ),
     ]  # fmt: skip
     if added is not None:
-        numbers.append(_dial(added))
+        numbers.append(_dial("log-probability of the response", added, "nats"))
+    if scored is not None:
+        numbers.append(_dial("instruction score", scored))
     where = f"at the first positions of {texts} unrelated texts, before block {layer}"
     if not is_tested(mean):
         return Verdict(
-            f"Not tested: {str(mean['note']).replace('prompts', 'texts')}, {where}.", tested=False,
+            f"Not tested: {mean['note']}, {where}.", tested=False,
             numbers=tuple(numbers), short="the activation difference was not tested (too few texts)",
         )  # fmt: skip
     if not _is_significant(mean):
@@ -81,14 +83,14 @@ def words_of(words: pd.DataFrame, lens: str, direction: str) -> pd.Series:
     return words[(words["lens"] == lens) & (words["direction"] == direction)].iloc[0]
 
 
-def strongest(dial: pd.DataFrame | None) -> pd.Series | None:
-    """Return the row of the log-probability in the base with the difference itself added (strength 1, or the first);
-    None where there is no dial."""
-    if dial is None or not len(dial):
+def strongest(dial: pd.DataFrame | None, statistic: str = "logprob") -> pd.Series | None:
+    """Return the row of a statistic in the base with the difference itself added (strength 1, or the first); None
+    where there is no dial, or none of this statistic."""
+    if dial is None:
         return None
-    rows = dial[(dial["statistic"] == "logprob") & (dial["model"] == "base")]
+    rows = dial[(dial["statistic"] == statistic) & (dial["model"] == "base")]
     one = rows[rows["strength"] == 1]
-    return (one if len(one) else rows).iloc[0]
+    return (one if len(one) else rows).iloc[0] if len(rows) else None
 
 
 def _is_significant(row: pd.Series) -> bool:
@@ -106,8 +108,9 @@ def _meaning(lens: pd.Series, added: pd.Series | None) -> str:
         words = "The tokenizer has no instruction word as one token"
     if added is None or not np.isfinite(added["change_low"]):
         return f"{words}."
-    change = headline(added["change"], added["change_low"], added["change_high"], added["change_p_holm"], "nats")
-    same = "" if np.isfinite(added["change_p_holm"]) else ", the same in every prompt"
+    change = headline(added["change"], added["change_low"], added["change_high"], unit="nats")
+    p = added["change_p_holm"]
+    same = f", Holm {p_text(p)}" if np.isfinite(p) else ", the same in every prompt"
     return (
         f"{words}; added to the base it changes the response's log-probability by {change}{same} (random directions of "
         f"its length: {random_range(added)}; {int(added['n'])} prompts)."
@@ -124,11 +127,11 @@ def _share(name: str, value: float, n: int) -> Headline:
     return Headline(name, 100 * float(value), n=n, unit="%", signed=False)
 
 
-def _dial(row: Mapping[str, float] | pd.Series) -> Headline:
+def _dial(statistic: str, row: Mapping[str, float] | pd.Series, unit: str = "") -> Headline:
     value, low, high = (float(row[name]) for name in ("change", "change_low", "change_high"))
     return Headline(
-        "log-probability of the response, base with the difference added − base", value, low, high,
-        float(row["change_p_holm"]), int(row["n"]), "nats",
+        f"{statistic}, base with the difference added − base", value, low, high, float(row["change_p_holm"]),
+        int(row["n"]), unit,
     )  # fmt: skip
 
 

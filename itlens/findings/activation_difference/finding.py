@@ -53,12 +53,16 @@ _DIAL = (
     "log-probability of the study's responses (nats a token): the difference added to the base, or subtracted from the "
     "tuned model, at every position"
 )
+_SCORE = (
+    "how much of the response's attributions lies on the instruction (0 to 1), with the difference added to the base "
+    "or subtracted from the tuned model"
+)
 
 
 @dataclass(frozen=True)
 class ActivationDifferenceOptions:
     """texts: that are read. text_limit: so many of them. difference_layer, difference_positions: where streams are
-    compared. sample: prompts of the dial."""
+    compared. dial_scores: prompts of which the dial reads the instruction score. sample: prompts of the dial."""
 
     texts: object = option(
         "builtin", help="Unrelated texts: builtin, or a file with a text a line.",
@@ -70,6 +74,9 @@ class ActivationDifferenceOptions:
         None, help="Block in front of which streams are compared; default: half of the depth.", at_least=0
     )
     difference_positions: int = option(5, help="First positions of a text that are compared.", at_least=1)
+    dial_scores: int = option(
+        0, help="Prompts of which the dial reads the instruction score too: 26 attributions each.", at_least=0
+    )
     sample: int = SAMPLE
 
 
@@ -121,8 +128,9 @@ class ActivationDifference(Finding):
         # no name for the writer: it would stay in memory while the other model runs
         prompts = plan.reading.forced(source.base if writer == "base" else source.tuned, drawn)
         return difference_dial(
-            source, known, prompts, plan.reading.max_new_tokens, responses=writer, seed=plan.seed, progress=plan.tell
-        )
+            source, known, prompts, plan.reading.max_new_tokens, scores=options.dial_scores, responses=writer,
+            seed=plan.seed, progress=plan.tell,
+        )  # fmt: skip
 
     def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Return the difference, its tests by position, its words, its spectrum, and the dial."""
@@ -154,11 +162,13 @@ class ActivationDifference(Finding):
             Table(_first_words(words), WORD_COLUMNS, "The mean difference in words", _WORDS),
         ]
         if dial is not None:
-            logprobs = dial[dial["statistic"] == "logprob"]
+            logprobs, scores = (dial[dial["statistic"] == name] for name in ("logprob", "score"))
             blocks += [
                 Figure(dial_figure(dial), wide=True),
                 Table(logprobs, DIAL_COLUMNS, "Adding and subtracting the difference", _DIAL),
             ]
+            if len(scores):
+                blocks.append(Table(scores, DIAL_COLUMNS, "The instruction score under the difference", _SCORE))
         return [
             *blocks,
             Table(places, PLACE_COLUMNS, "The difference by position", terminal=False, folded=True),

@@ -4,13 +4,11 @@ With delta the mean difference before block l, r_1 .. r_R random directions of i
 1. the base reads prompt and response with a x (delta or r_k) added before block l at every position but the first (and
    special tokens in front); the tuned model with the same subtracted;
 2. logprob: mean log-probability of the response's tokens (nats); kl: mean over the response's positions of
-   KL(P_other || P_this), the other model plain: how far the dialled model still is from the other one.
+   KL(P_other || P_this), the other model plain: how far the dialled model still is from the other one; on request,
+   score: the instruction's importance score (`itlens.hooked.instruction_score`), an attribution for each run.
 Blocks before l run once per prompt and model, those from l on once per direction and strength (in parts, each from the
 first block on, where memory does not hold all runs of a prompt). The last streams go to disk, with both unembeddings,
 so that one model is in memory at a time.
-
-The instruction score is not read: it takes an attribution, a backward pass for every token of the response, for each of
-these runs.
 """
 
 from __future__ import annotations
@@ -26,7 +24,8 @@ import xarray as xr
 
 from itlens.errors import ProbeError
 from itlens.hooked.cache import ActivationCache, activation_cache
-from itlens.hooked.hooks import run_hooked
+from itlens.hooked.hooks import Hook, run_hooked
+from itlens.hooked.instruction_score import instruction_score
 from itlens.hooked.pair_inputs import Responses, as_pair, asked_sides, comparable, forced_pair, refuse_beyond_either
 from itlens.hooked.readout import Readout, RunningSoftmax, refuse_other_readout, save_readout
 from itlens.hooked.tokens import Forced, left_out_attrs
@@ -41,6 +40,7 @@ from itlens.selection import whole_number
 
 STRENGTHS = (0.5, 1.0, 2.0)
 _SIGNS = {"base": 1.0, "tuned": -1.0}
+_STATISTICS = ("logprob", "kl", "score")
 Key = tuple[str, int]  # a model and one of its runs; run 0 is the plain one
 
 
@@ -52,6 +52,7 @@ def difference_dial(
     *,
     strengths: Sequence[float] = STRENGTHS,
     draws: int = 3,
+    scores: int = 0,
     responses: Responses = "tuned",
     format: str = "raw",
     prepend_bos: bool | None = None,
@@ -62,15 +63,18 @@ def difference_dial(
     """Read responses under both models while a mean activation difference is added (base) or subtracted (tuned).
 
     difference: of `itlens.activation_difference` of the same pair. strengths: factors on it, above 0. draws: random
-    directions of the same length. The other arguments are those of `itlens.token_shift`.
+    directions of the same length. scores: of so many prompts, the first that have an instruction, the instruction score
+    is read as well. The other arguments are those of `itlens.token_shift`.
 
     Returns a Dataset on (prompt, model, direction, strength), model "base" (added) and "tuned" (subtracted), direction
     "difference", "random 1" ..., strength 0
     (plain) and those requested: logprob (nats a token), kl (nats a position,
-    of the other model from this one). On (prompt): group, length. Raises ProbeError for what is no such
+    of the other model from this one), score (0 to 1; NaN for the other prompts; where scores > 0). On (prompt): group,
+    length. Raises ProbeError for what is no such
     difference or strength, and what `itlens.token_shift` raises.
     """
     steps, count = _strengths(strengths), whole_number("draws", draws, 1)
+    wanted = whole_number("scores", scores, 0)
     layer, delta = _direction(difference)
     both = as_pair(pair)
     report = comparable(both)
@@ -89,11 +93,16 @@ def difference_dial(
             progress=progress is True,
         )  # fmt: skip
         refuse_beyond_either(read, report)
-        tell = Counted(progress if callable(progress) else bar, 3 * len(read))
+        scored = [number for number, prompt in enumerate(read) if prompt.of_class("instruction").size][:wanted]
+        tell = Counted(progress if callable(progress) else bar, 3 * len(read) + 2 * len(scored) * len(vectors))
         readouts, attrs = {}, {}
+        score = np.full((len(read), 2, len(vectors)), np.nan)
         for side in (writer, "tuned" if writer == "base" else "base"):
             model = getattr(both, side)
-            readouts[side] = _record(model, side, read, _SIGNS[side] * vectors, layer, size, folder, tell)
+            signed = _SIGNS[side] * vectors
+            readouts[side] = _record(model, side, read, signed, layer, size, folder, tell)
+            for number in scored:
+                score[number, list(_SIGNS).index(side)] = _scores(model, read[number], signed, layer, tell)
             attrs[side] = source_attrs(model)
             device = next(model.parameters()).device
             del model  # it would stay in memory while the other one runs
@@ -104,7 +113,10 @@ def difference_dial(
     said = {f"{side}_{name}": value for side in ("base", "tuned") for name, value in attrs[side].items()}
     settings = {"layer": layer, "draws": count, "seed": seed, "responses": responses, "vocabulary": size}
     attrs_of = provenance("difference_dial", **said, **settings, **left_out_attrs(read))
-    return _dataset(read, np.array(rows), steps, count).assign_attrs(attrs_of)
+    table = np.array(rows)
+    if scored:
+        table = np.concatenate([table, score[:, None]], axis=1)
+    return _dataset(read, table, steps, count).assign_attrs(attrs_of)
 
 
 def _strengths(given: Sequence[float]) -> list[float]:
@@ -147,7 +159,7 @@ def _record(
     device = next(model.parameters()).device
     with undisturbed(model), torch.no_grad():
         for number, prompt in enumerate(prompts):
-            first = max(1, len(prompt.encoded.front))
+            first = _first(prompt)
             parts: list[torch.Tensor] = []
             for part in vectors.to(device).split(rows_at_a_time(model, len(prompt.read))):
                 with room_for(model, f"prompt {prompt.id!r}", len(prompt.read), rows=len(part)):
@@ -184,6 +196,29 @@ def _run(
     tokens = torch.tensor([prompt.read], device=vectors.device)
     logits = run_hooked(model, tokens, hooks, positions=[prompt.positions[0]])
     return kept[0], logits[0]
+
+
+def _first(prompt: Forced) -> int:
+    """Return the first position where something is added: behind special tokens in front, and never the very first."""
+    return max(1, len(prompt.encoded.front))
+
+
+def _scores(model: HookedModel, prompt: Forced, vectors: torch.Tensor, layer: int, tell: Counted) -> list[float]:
+    """Return the instruction score of one prompt with each vector added before the layer."""
+    point, first = f"blocks.{layer}.hook_resid_pre", _first(prompt)
+
+    def adding(vector: torch.Tensor) -> Hook:
+        def add(value: torch.Tensor, hook: Any) -> torch.Tensor:
+            return torch.cat([value[:, :first], value[:, first:] + vector.to(value)], dim=1)
+
+        return point, add
+
+    scores = []
+    with undisturbed(model, derivatives=True):
+        for vector in vectors:
+            scores.append(instruction_score(model, prompt, [adding(vector)]))
+            tell()
+    return scores
 
 
 @dataclass(frozen=True)
@@ -238,7 +273,7 @@ def _dataset(prompts: Sequence[Forced], rows: np.ndarray, steps: Sequence[float]
     axes = ("prompt", "model", "direction", "strength")
     names = ["difference", *(f"random {number}" for number in range(1, draws + 1))]
     return xr.Dataset(
-        {name: (axes, every[:, place]) for place, name in enumerate(("logprob", "kl"))},
+        {name: (axes, every[:, place]) for place, name in enumerate(_STATISTICS[: rows.shape[1]])},
         coords={
             "prompt": np.array([prompt.id for prompt in prompts], dtype=object),
             "group": ("prompt", np.array([prompt.group for prompt in prompts], dtype=object)),

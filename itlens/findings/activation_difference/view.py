@@ -13,6 +13,11 @@ from itlens.report.theme import require
 
 _CALL = "views.activation_difference"
 _SHOWN = 10  # directions of the spectrum
+_PANELS = (
+    ("logprob", "log-probability of the response", "change (nats a token)"),
+    ("kl", "distance to the other model", "change of KL (nats)"),
+    ("score", "instruction score", "change of score"),
+)
 _SIDES = (("base", "added to the base", theme.BASE), ("tuned", "subtracted from the tuned", theme.TUNED))
 
 
@@ -73,7 +78,8 @@ def dial_figure(effects: pd.DataFrame) -> go.Figure:
 
     effects: of `itlens.diff.dial_effects`. Left: log-probability of the response, right: KL of the other model, both as
     changes from the plain model, with 95 % intervals over prompts; of random directions the mean, with their range
-    where the pointer is. Raises ResultError for another table.
+    where the pointer is. A third panel: the instruction score, where the dial has read it. Raises ResultError for
+    another table.
     """
     require(effects, ("statistic", "model", "strength", "change", "random_change"), "views.difference_dial",
             "what itlens.diff.dial_effects returns")  # fmt: skip
@@ -82,17 +88,23 @@ def dial_figure(effects: pd.DataFrame) -> go.Figure:
         "The dial: what the difference does", height=430,
         subtitle=f"means over {prompts} prompts, bands: 95 % interval; dotted: random directions, mean",
     )  # fmt: skip
-    panels(fig, [0.5, 0.5], ["log-probability of the response", "distance to the other model"], shared=False)
-    for column, statistic in enumerate(("logprob", "kl"), start=1):
+    shown = [each for each in _PANELS if each[0] in set(effects["statistic"])]
+    panels(fig, [1 / len(shown)] * len(shown), [_title(effects, *each) for each in shown], shared=False)
+    for column, (statistic, _, unit) in enumerate(shown, start=1):
         for model, words, color in _SIDES:
             rows = effects[(effects["statistic"] == statistic) & (effects["model"] == model)]
             _add_curve(fig, rows, "change", words, color, column, dotted=False)
             _add_curve(fig, rows, "random_change", f"{words}, random", color, column, dotted=True)
         fig.add_hline(y=0, line={"color": theme.NEUTRAL, "width": 1.2, "dash": "dot"}, row=1, col=column)
         fig.update_xaxes(title={"text": "strength"}, rangemode="tozero", row=1, col=column)
-    fig.update_yaxes(title={"text": "change (nats a token)"}, row=1, col=1)
-    fig.update_yaxes(title={"text": "change of KL (nats)"}, row=1, col=2)
+        fig.update_yaxes(title={"text": unit}, row=1, col=column)
     return fig
+
+
+def _title(effects: pd.DataFrame, statistic: str, title: str, unit: str) -> str:
+    """Return a panel's title; with the number of prompts where it is not that of the figure."""
+    count = int(effects.loc[effects["statistic"] == statistic, "n"].iloc[0])
+    return title if count == int(effects["n"].iloc[0]) else f"{title} ({whole(count)} prompts)"
 
 
 def _add_curve(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from itlens.findings.base import Headline, Tables, Verdict
-from itlens.report.numbers import headline
+from itlens.report.numbers import headline, whole
 from itlens.report.text import short, with_signs
 from itlens.stats.paired import too_few
 
@@ -33,7 +33,7 @@ def logit_verdict(tables: Tables) -> Verdict:
     where = f"{counted(positions, 'position')} of {counted(texts, 'text')}"
     if texts < LEAST:
         return Verdict(
-            f"Not tested: {too_few(texts, LEAST).replace('prompts', 'texts')}, {where}.", tested=False,
+            f"Not tested: {too_few(texts, LEAST, 'text')}, {where}.", tested=False,
             numbers=tuple(numbers), short=_UNTESTED,
         )  # fmt: skip
     if not rose + fell and texts < int(changes.attrs["needed"]):
@@ -50,8 +50,8 @@ def logit_verdict(tables: Tables) -> Verdict:
             short="no significant change of a token's logit",
         )
     first = (
-        f"Of {counted(tokens, 'token')} that a model would say, {rose} {'rises' if rose == 1 else 'rise'} and {fell} "
-        f"{'falls' if fell == 1 else 'fall'} consistently ({_TEST}; {where})."
+        f"Of {counted(tokens, 'token')} that a model would say, {whole(rose)} {'rises' if rose == 1 else 'rise'} and "
+        f"{whole(fell)} {'falls' if fell == 1 else 'fall'} consistently ({_TEST}; {where})."
     )
     risen, fallen = (rows[rows["p_bh"] < _LEVEL] for rows in (risen, fallen))
     parts = [_most(risen, "risen", rose, "tuned model"), _most(fallen, "fallen", fell, "base")]
@@ -79,7 +79,7 @@ def quoted(word: object) -> str:
 
 def counted(count: int, what: str) -> str:
     """Write a number of things: "1 text", "2 texts"."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{whole(count)} {what}{'' if count == 1 else 's'}"
 
 
 def _most(rows: pd.DataFrame, change: str, count: int, model: str) -> str:
@@ -105,4 +105,4 @@ def _short(risen: pd.DataFrame, fallen: pd.DataFrame, rose: int, fell: int) -> s
     for rows, does in ((risen, "raises"), (fallen, "lowers")):
         if len(rows):
             return f"tuning {does} {', '.join(quoted(word) for word in rows['word'].tolist()[:3])} most"
-    return f"tuning raises {rose} and lowers {fell} of the tokens that a model would say"
+    return f"tuning raises {whole(rose)} and lowers {whole(fell)} of the tokens that a model would say"

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from itlens.findings.patching.probe_metrics import Metric, importance
+from itlens.findings.patching.probe_metrics import Metric
 from itlens.findings.patching.probe_parts import Parts, parts_of
 from itlens.findings.patching.probe_runs import Donor, finite_values
 from itlens.findings.patching.probe_weights import save_weights
 from itlens.hooked.cache import DiskArrays
 from itlens.hooked.hooks import hook_points, run_hooked
+from itlens.hooked.instruction_score import instruction_score
 from itlens.hooked.pair_inputs import refuse_foreign_tokens
 from itlens.hooked.tokens import Forced
 from itlens.models import source_attrs
@@ -79,7 +80,7 @@ def _of_prompt(
             folder.put(_name(number), torch.stack(kept))
         if metric.of_logits is not None:
             return float(finite_values(metric.of_logits(logits, prompt), prompt)[0])
-    return importance(model, prompt, [])
+    return instruction_score(model, prompt, [])
 
 
 def _name(number: int) -> str:

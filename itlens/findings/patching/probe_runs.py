@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from itlens.errors import ProbeError
-from itlens.findings.patching.probe_metrics import Metric, importance
+from itlens.findings.patching.probe_metrics import Metric
 from itlens.findings.patching.probe_parts import Part, Parts
 from itlens.hooked.cache import DiskArrays
 from itlens.hooked.hooks import Hook, hook_points, run_hooked
+from itlens.hooked.instruction_score import instruction_score
 from itlens.hooked.tokens import Forced
 from itlens.models import source_of
 from itlens.models.hooked_model import HookedModel
@@ -73,7 +74,7 @@ class Receiver:
         """Measure the metric of `count` rows of a prompt under hooks that act from layer `first` on."""
         prompt = self.prompts[number]
         if self.metric.of_logits is None:
-            return np.array([importance(self.model, prompt, hooks)])
+            return np.array([instruction_score(self.model, prompt, hooks)])
         self._settle(number)
         name, targets = f"prompt {prompt.id!r}", len(prompt.targets)
         with torch.no_grad(), room_for(self.model, name, len(prompt.read), rows=count, targets=targets):
@@ -101,7 +102,7 @@ class Receiver:
         """Run the receiver as it is: its metric, and its residual stream before every layer where that is of use."""
         prompt = self.prompts[number]
         if self.metric.of_logits is None:
-            self._own[number] = importance(self.model, prompt, [])
+            self._own[number] = instruction_score(self.model, prompt, [])
             return None
         kept: list[torch.Tensor] = []
 

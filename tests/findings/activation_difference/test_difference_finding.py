@@ -97,6 +97,26 @@ def dial(gain: float = 0.3, prompts: int = 8) -> xr.Dataset:
     return ds.assign_attrs(probe="difference_dial", note="")
 
 
+def test_the_score_is_tested_on_the_prompts_that_have_one() -> None:
+    turned = dial()
+    score = xr.where(np.arange(8)[:, None, None, None] < 6, 0.5 + 0.1 * turned["logprob"], np.nan)
+    turned = turned.assign(score=score.assign_attrs(turned["logprob"].attrs)).assign_attrs(turned.attrs)
+    found = tables(made(*streams()), turned)
+    row = found["dial_effects"].set_index(["statistic", "model", "strength"]).loc[("score", "base", 1.0)]
+    logprob = turned["logprob"].sel(model="base", direction="difference").values[:6]
+    assert row["n"] == 6
+    assert row["change"] == pytest.approx(0.1 * (logprob[:, 2] - logprob[:, 0]).mean())
+    assert row["plain"] == pytest.approx(0.5 + 0.1 * logprob[:, 0].mean())
+    verdict = FINDING.verdict(found)
+    (headline,) = [each for each in verdict.numbers if each.name.startswith("instruction score, base with")]
+    assert (headline.value, headline.n) == (pytest.approx(row["change"]), 6)
+    blocks = FINDING.show(found)
+    (table,) = [each for each in blocks if isinstance(each, Table) and each.title.startswith("The instruction score")]
+    assert set(table.data["statistic"]) == {"score"}
+    titles = [note.text for note in views.difference_dial(found["dial_effects"]).layout.annotations]
+    assert "instruction score (6 prompts)" in titles
+
+
 def tables(ad: xr.Dataset, turned: xr.Dataset | None = None) -> Any:
     saved = {"difference": ad} | ({} if turned is None else {"dial": turned})
     return FINDING.compare({"pair": saved}, plan())

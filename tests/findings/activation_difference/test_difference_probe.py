@@ -14,6 +14,7 @@ from itlens import ProbeError, PromptError
 from itlens.findings.activation_difference import probe_dial
 from itlens.findings.activation_difference.probe import energy_shares
 from itlens.findings.activation_difference.probe_words import IDENTITY, DirectionWords, instruction_ids
+from itlens.hooked.hooks import attached
 from itlens.models import ModelPair
 from itlens.prompts import Prompt
 from itlens.tokenization import encode
@@ -167,6 +168,36 @@ def test_the_dial_moves_the_base_to_the_tuned_model_by_hand() -> None:
     for model in ("base", "tuned"):
         assert float(dial["kl"].sel(prompt="t", model=model, strength=1)) < 1e-6
         assert float(dial["kl"].sel(prompt="t", model=model, strength=0)) > 0.1
+
+
+def test_the_score_under_the_dial_is_that_of_the_attributions(pair: ModelPair) -> None:
+    """The vector is added by a hook of the caller, and the model attributed as anybody would."""
+    ad = itlens.activation_difference(pair, TEXTS[:6], layer=1, positions=3, draws=1, progress=False)
+    prompts = [
+        Prompt("Say it: the dog", response=" big", id="none"),
+        Prompt("Say it: the dog", instruction="it: the", response=" big", id="one"),
+        Prompt("Say it: the dog", instruction="dog", response=" big", id="two"),
+    ]
+    dial = itlens.difference_dial(
+        pair, ad, prompts, strengths=[1], draws=1, scores=1, responses="given", progress=False
+    )  # fmt: skip
+    assert np.isfinite(dial["score"].values).all(axis=(1, 2, 3)).tolist() == [False, True, False]
+    delta = torch.from_numpy(ad["difference"].values[int(ad.attrs["first"]) :].mean(axis=0))
+    for side, sign in (("base", 1), ("tuned", -1)):
+
+        def add(value: torch.Tensor, hook: Any, sign: int = sign) -> torch.Tensor:
+            mask = torch.arange(value.shape[1])[:, None] > 0
+            return value + sign * mask * delta.to(value)
+
+        model = getattr(pair, side)
+        plain = itlens.attribute(model, prompts[1], progress=False)
+        with attached(model, [("blocks.1.hook_resid_pre", add)]):
+            dialled = itlens.attribute(model, prompts[1], progress=False)
+        assert float(np.abs(plain["score"] - dialled["score"]).max()) > 1e-6
+        for strength, scores in ((0, plain), (1, dialled)):
+            expected = itlens.span_score(itlens.importance_density(scores), itlens.span_mask(scores, prompts[1]))
+            got = dial["score"].sel(prompt="one", model=side, direction="difference", strength=strength)
+            assert float(got) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_the_dial_runs_in_the_parts_that_memory_holds(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
