@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import unicodedata
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ _REASONS = {
     errno.EIO: "the disk cannot be read or written; check it, or choose another one",
 }
 
+# before a digit, where a number begins (not in GPT-2 or 2024-01), or in its power of ten
+_MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=\d[eE])-(?=\d\d)")
 PARTS = ".itlens-*.part"  # what an atomic write leaves when the program is killed in the middle of it
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -146,6 +149,11 @@ def visible(text: str) -> str:
     """Return the text with control characters (not new lines and tabs) escaped: nothing in a file may steer a
     terminal."""
     return "".join(_escaped(c) if _steers(c) else c for c in text)
+
+
+def minus(text: str) -> str:
+    """`text` with a true minus (−) before numbers, as figures and tables write it; hyphens in names stay."""
+    return _MINUS.sub("−", text)
 
 
 def json_line(content: Any) -> str:

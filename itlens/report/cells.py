@@ -2,7 +2,8 @@
 
 A column that the data do not have is left out. A row that was not tested (all of its test columns are NaN, and its
 reason is given) shows the reason once, in place of the columns of the test. A reason on any other row is a remark: it
-gets a column of its own at the end. The row of the group "all" sums up the others, and is set apart.
+gets a column of its own at the end. Where there are other groups, a row of the group "all" sums them up, and is set
+apart.
 """
 
 from __future__ import annotations
@@ -70,11 +71,12 @@ def lay_out(table: Table, columns: Sequence[Column] | None = None) -> Grid:
     heads = [_head(column, table, rows) for column in chosen]
     if any(remarks):
         heads.append(Head(table.reason, "", numeric=False, long=any(len(remark) > _LONG for remark in remarks)))
+    sums = any(row.get("group", "all") != "all" for row in rows)
     laid = []
     for row, without, remark in zip(rows, untested, remarks, strict=True):
         cells = _cells(row, chosen, tests if without else range(0), as_text(row.get(table.reason)))
         cells += [Cell(remark)] if any(remarks) else []
-        laid.append(CellRow(tuple(cells), total=row.get("group") == "all"))
+        laid.append(CellRow(tuple(cells), total=sums and row.get("group") == "all"))
     return Grid(tuple(heads), tuple(laid))
 
 

@@ -1,8 +1,8 @@
 """Figures as a page holds them: title and lines as plain text, the rest as compact JSON for assets/figures.js.
 
 Numbers are rounded to what a screen can show (five significant digits of the largest in an array), and what is long is
-packed (gzip, base64). A drawing also carries the colour ramps of `theme.RAMPS` in their light and dark form, since only
-the page knows its theme.
+packed (gzip, base 85). A drawing also carries the colour ramps of `theme.RAMPS` in their light and dark form, since
+only the page knows its theme.
 """
 
 from __future__ import annotations

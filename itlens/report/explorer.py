@@ -4,12 +4,11 @@ Words are written once, the most frequent first, and lists of words refer to the
 once too. Scores keep 3 significant digits, other numbers 5: the mantissa's bits beyond that are zero, and the bytes of
 a column are sorted by their place in the number, which is what makes them small (270 heads with 300 pairs and 30 layers
 with 300 concepts, of both models: about 3 MB). The block is: the length of the header (4 bytes), the header as JSON,
-and the columns that it lists; gzip, base64.
+and the columns that it lists; gzip, base 85.
 """
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 from collections import Counter
@@ -23,6 +22,7 @@ from markupsafe import Markup
 from itlens.report.blocks import Panel
 from itlens.report.environment import anchor
 from itlens.report.explorer_places import Place, PlaceNumber, PlaceWords
+from itlens.report.page import letters
 
 VERSION = 1  # of the block, for assets/explorer.js
 NO_HEAD = 65535
@@ -191,4 +191,4 @@ def _packed(header: dict[str, object], columns: Columns) -> str:
         for values in columns.values()
     ]
     content = len(top).to_bytes(4, "little") + top + b"".join(plane.tobytes() for plane in planes)
-    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")
+    return letters(gzip.compress(content, 9, mtime=0))

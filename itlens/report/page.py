@@ -1,7 +1,7 @@
 """One HTML page that needs nothing but itself: styles, scripts and bundles inside, and a policy that forbids the rest.
 
 The Content-Security-Policy names the digest of each script of the page, so no other script runs, inline handlers
-included, and nothing may be fetched from anywhere. Bundles are packed (gzip, base64) and run when something first asks
+included, and nothing may be fetched from anywhere. Bundles are packed (gzip, base 85) and run when something first asks
 for them (`itlens.bundle` of assets/core.js); the policy names their digests, too. plotly.js is its cartesian part,
 vendored by scripts/vendor_plotly.py; a figure of another kind takes the whole bundle of the installed plotly.
 circuitsvis' iife.js is found without importing circuitsvis (the package imports torch).
@@ -27,6 +27,7 @@ _POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
+_SAFE = bytes.maketrans(b"<&>", b".:,")
 _ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect x='2' y='7' width='5' height='7' rx='1' fill='%23d55e00'/%3E%3Crect x='9' y='2' width='5' height='12' rx='1' fill='%232479c2'/%3E%3C/svg%3E"  # noqa: E501
 
 
@@ -60,8 +61,16 @@ def packed_bundle(name: str) -> str:
 
 
 def packed(source: str) -> str:
-    """Return text as gzip in base64; the same text gives the same bytes."""
-    return base64.b64encode(gzip.compress(source.encode(), 9, mtime=0)).decode()
+    """Return text as gzip in letters; the same text gives the same bytes."""
+    return letters(gzip.compress(source.encode(), 9, mtime=0))
+
+
+def letters(content: bytes) -> str:
+    """Return bytes as text that may stand in any element: base 85, five letters for four bytes (base64 takes 5.33).
+
+    The letters are those of `base64.b85encode`, but for the three that mean something in HTML.
+    """
+    return base64.b85encode(content).translate(_SAFE).decode()
 
 
 def script(name: str) -> str:

@@ -1,9 +1,10 @@
 """The chapter of prompts as data: every prompt with its text, both answers, its numbers, and panels of its own.
 
 What the page holds, so that 200 prompts cost well under a megabyte and nothing is decoded before somebody looks:
-1. one JSON of all prompts (ids, groups, texts in pieces, answers in pieces, numbers), gzip and base64;
-2. for each prompt with panels (coloured tokens, attention patterns) the panels' HTML, as their templates draw it, gzip
-   and base64. `MOST_BYTES` of them at the most, those of the prompts that changed most first; the page says how many.
+1. one JSON of all prompts (ids, groups, texts in pieces, answers in pieces, numbers), gzip and base 85;
+2. of prompts with panels (coloured tokens, attention patterns) the panels' HTML, as their templates draw it, gzip and
+   base 85, `TOGETHER` prompts in a block. `MOST_BYTES` of them at the most, those of the prompts that changed most
+   first; the page says how many.
 
 assets/prompts.js draws the chapter from there. All texts are made visible here (`itlens.report.text`), and are never
 markup: the script sets them as text.
@@ -25,6 +26,7 @@ from itlens.report.numbers import is_number
 from itlens.report.page import packed
 
 MOST_BYTES = 1_200_000  # of packed panels in a page
+TOGETHER = 20  # prompts whose panels are packed in one block: what they share is stored once, half of all
 MOST_TEXT = 1_500_000  # of packed texts; beyond, the page has the beginnings
 BEGINNING = 160  # characters of a prompt in a list
 _LONGEST_DIFF = 1500  # words of an answer that are compared
@@ -85,12 +87,12 @@ class PromptsChapter:
 
 @dataclass(frozen=True)
 class DrawnPrompts:
-    """The chapter for its template. data: packed JSON. views: (number of the prompt, packed HTML as a JSON text).
-    styles, scripts: assets of the panels. count: of prompts."""
+    """The chapter for its template. data: packed JSON. views: (numbers of prompts, packed JSON of their panels' HTML by
+    number). styles, scripts: assets of the panels. count: of prompts."""
 
     count: int
     data: str
-    views: Sequence[tuple[int, str]]
+    views: Sequence[tuple[Sequence[int], str]]
     styles: Sequence[str]
     scripts: Sequence[str]
 
@@ -103,7 +105,7 @@ def draw_prompts(
     most_text: int = MOST_TEXT,
 ) -> DrawnPrompts:
     """Return the chapter as its template needs it. draw: returns a panel's HTML."""
-    views: list[tuple[int, str]] = []
+    views: dict[int, str] = {}
     panels_drawn: list[Panel] = []
     room, wanted, shown = most_bytes, 0, 0
     for place in _by_change(chapter):
@@ -114,11 +116,11 @@ def draw_prompts(
         if not panels:
             continue
         wanted += 1
-        view = _packed("".join(draw(panel) for panel in panels))
-        room -= len(view)
+        view = "".join(draw(panel) for panel in panels)
+        room -= len(_packed(view))
         if room >= 0 or not views:
             shown += 1
-            views.append((place, view))
+            views[place] = view
             panels_drawn += panels
     content = prompts_json(chapter)
     content["cut"] = _cut(shown, wanted)
@@ -129,10 +131,17 @@ def draw_prompts(
     return DrawnPrompts(
         len(chapter.entries),
         data,
-        sorted(views),
+        _together(views),
         list(dict.fromkeys(name for panel in panels_drawn for name in panel.styles)),
         list(dict.fromkeys(name for panel in panels_drawn for name in panel.scripts)),
     )
+
+
+def _together(views: Mapping[int, str]) -> list[tuple[Sequence[int], str]]:
+    """Panels of so many prompts in a block, packed."""
+    places = sorted(views)
+    blocks = [places[start : start + TOGETHER] for start in range(0, len(places), TOGETHER)]
+    return [(block, _packed({str(place): views[place] for place in block})) for block in blocks]
 
 
 def prompts_json(chapter: PromptsChapter) -> dict[str, object]:

@@ -9,13 +9,10 @@ always in this order: `visible` gives every character a printable sign, then the
 from __future__ import annotations
 
 import html as _html
-import re
 import unicodedata
 
 _SIGNS = {"\n": "↵", "\r": "␍", "\t": "⇥", "\x7f": "␡"}
 _JOINERS = "\u200c\u200d"  # they shape emoji and several scripts, and hide nothing
-# before a digit, where a number begins (not in GPT-2 or 2024-01), or in its power of ten
-_MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=\d[eE])-(?=\d\d)")
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -31,11 +28,6 @@ def _sign(character: str) -> str:
         return character
     code = ord(character)
     return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
-
-
-def minus(text: str) -> str:
-    """`text` with a true minus (−) before numbers, as figures and tables write it; hyphens in names stay."""
-    return _MINUS.sub("−", text)
 
 
 def html(text: object) -> str:

@@ -19,6 +19,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from itlens.errors import ResultError
+from itlens.files import minus
 from itlens.results.provenance import provenance
 from itlens.stats.paired import mean
 from itlens.stats.series import read_series
@@ -89,7 +90,7 @@ def linearity_sentence(table: pd.DataFrame, statistic: str) -> str:
     if not np.isfinite(row["linearity"]):
         return f"Linearity of the {words} is {row['note'] or NOT_DEFINED}."
     ends = f", 95 % interval {row['ci_low']:.2f} to {row['ci_high']:.2f}" if np.isfinite(row["ci_low"]) else ""
-    return f"Linearity of the {words} in alpha: {row['linearity']:.2f}{ends}."
+    return minus(f"Linearity of the {words} in alpha: {row['linearity']:.2f}{ends}.")
 
 
 def _interval(values: np.ndarray, at: list[float], seed: int, resamples: int) -> tuple[float, float]:

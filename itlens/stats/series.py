@@ -21,6 +21,7 @@ import xarray as xr
 from scipy.stats import binomtest, rankdata
 
 from itlens.errors import ResultError
+from itlens.files import minus
 from itlens.results.provenance import provenance
 from itlens.stats.groups import groups_of
 from itlens.stats.paired import adjust, bootstrap_interval, mean, p_text, paired_row
@@ -98,7 +99,11 @@ def series_verdict(result: ModelSeries, *, statistic: str, group: str = "all", a
     row, words = trend.iloc[0], statistic.replace("_", " ")
     means = ", ".join(f"{model['model']}: {model['mean']:.3g}" for _, model in models.iterrows())
     if not np.isfinite(row["p_slope_holm"]):
-        return f"The {words} over {row['n']} prompts: {means}. No trend was tested: {row['note'] or 'too few prompts'}."
+        untested = f"No trend was tested: {row['note'] or 'too few prompts'}."
+        return minus(f"The {words} over {row['n']} prompts: {means}. {untested}")
+    if (differences[["difference", "ci_low", "ci_high"]] == 0).all(axis=None):  # as where no prompt differs
+        level = minus(f"{models['mean'].iloc[0]:.3g}")
+        return f"The {words} is constant along the series: {level} in every model, on each of {row['n']} prompts alike."
     figures = (
         f"{means}; slope {row['slope']:+.3g} a step, 95 % interval {row['ci_low']:.3g} to {row['ci_high']:.3g}, "
         f"Holm {p_text(float(row['p_slope_holm']))}, {row['n']} prompts"
@@ -108,7 +113,7 @@ def series_verdict(result: ModelSeries, *, statistic: str, group: str = "all", a
     claim = f"The {words} {direction} along the series" if significant else f"No significant trend of the {words}"
     differing = differences[differences["p_holm"] < alpha]
     pairs = ", ".join(f"{pair['reference']} to {pair['model']}" for _, pair in differing.iterrows()) or "none"
-    return f"{claim} ({figures}). Significant differences: {pairs}."
+    return minus(f"{claim} ({figures}). Significant differences: {pairs}.")
 
 
 def _means(

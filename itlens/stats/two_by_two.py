@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from itlens.errors import ResultError
+from itlens.files import minus
 from itlens.stats.groups import groups_of
 from itlens.stats.paired import adjust, mean, p_text, paired_row
 
@@ -94,7 +95,7 @@ def template_verdict(
     if significant["interaction"]:
         more = "more" if by_effect["interaction"]["mean"] > 0 else "less"
         sentence += f" The template raises it {more} in the tuned model than in the base."
-    return sentence
+    return minus(sentence)
 
 
 def contrasts(table: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -17,7 +17,6 @@ from itlens.findings import findings
 from itlens.findings.base import Finding
 from itlens.prompts import Prompt
 from itlens.report.page_data import Page
-from itlens.report.text import minus
 from itlens.results.provenance import short_name
 from itlens.stats.linearity import linearity_sentence, linearity_table
 from itlens.stats.series import ModelSeries, series, series_verdict
@@ -74,10 +73,10 @@ class SeriesComparison:
         if self.first is None:
             return [f"{len(self.labels)} models: {', '.join(self.labels)}; see the distances between them."]
         names = list(dict.fromkeys(self.first.trend["statistic"]))
-        said = [minus(series_verdict(self.first, statistic=name)) for name in names]
+        said = [series_verdict(self.first, statistic=name) for name in names]
         if self.linearity is None:
             return said
-        lines = [minus(linearity_sentence(self.linearity, name)) for name in names]
+        lines = [linearity_sentence(self.linearity, name) for name in names]
         return [f"{each} {line}" for each, line in zip(said, lines, strict=True)]
 
     @property

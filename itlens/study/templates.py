@@ -22,7 +22,6 @@ from itlens.findings.base import SIDES
 from itlens.prompts import Prompt
 from itlens.prompts.formats import Framed, TemplateClock, frame_prompts
 from itlens.report.page_data import Page
-from itlens.report.text import minus
 from itlens.results.provenance import provenance
 from itlens.stats.groups import groups_of
 from itlens.stats.paired import paired_row
@@ -64,7 +63,7 @@ class TemplateComparison:
     @cached_property
     def answers(self) -> list[str]:
         """What came out on each number of the first finding that has numbers per prompt."""
-        return [minus(template_verdict(self.effects.effects, statistic=name)) for name in self._leading]
+        return [template_verdict(self.effects.effects, statistic=name) for name in self._leading]
 
     @property
     def verdict(self) -> str:

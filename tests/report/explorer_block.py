@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import re
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from itlens.report.explorer import NO_HEAD
+from tests.report.pages import unpacked_bytes
 
 TYPES = {"uint": "u", "int": "i", "float": "f"}
 FIELDS = ("value", "base", "tuned", "low", "high", "p")
@@ -24,7 +23,7 @@ def block_of(html: str) -> str:
 
 def opened(block: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the columns."""
-    content = gzip.decompress(base64.b64decode(block))
+    content = unpacked_bytes(block)
     start = 4 + int.from_bytes(content[:4], "little")
     header = json.loads(content[4:start])
     columns = {}

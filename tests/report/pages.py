@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +13,19 @@ import plotly.graph_objects as go
 from itlens.report import theme
 from itlens.report.blocks import Card, Column, Figure, Panel, Table, Text
 from itlens.report.page_data import Page, Row, Section
+
+LETTERS = bytes.maketrans(b".:,", b"<&>")  # base 85 of a page, as base64.b85decode reads it
+
+
+def unpacked_text(packed: str) -> str:
+    """Text that a page holds packed."""
+    return unpacked_bytes(packed).decode()
+
+
+def unpacked_bytes(packed: str) -> bytes:
+    """Bytes that a page holds packed."""
+    return gzip.decompress(base64.b85decode(packed.encode().translate(LETTERS)))
+
 
 GROUPS = pd.DataFrame(
     {

@@ -28,6 +28,11 @@ def test_numbers_are_written_by_their_columns_and_a_reason_covers_the_test() -> 
     assert [row.total for row in grid.rows] == [True, False, False]
 
 
+def test_a_table_of_one_group_sets_no_row_apart() -> None:
+    grid = lay_out(groups(data=GROUPS.assign(group="all")))
+    assert [row.total for row in grid.rows] == [False, False, False]
+
+
 def test_columns_sort_by_their_numbers() -> None:
     grid = lay_out(groups())
     assert [cell.sort for cell in grid.rows[0].cells] == [None, 24, 0.312, 0.5, 0.0701, 0.031, 3.21, 0.0004]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 
 import numpy as np
@@ -16,7 +14,7 @@ from itlens.report.drawing import compact, draw, figure_json
 from itlens.report.numbers import headline, p_equals, p_value
 from itlens.report.render import render_block, render_page
 from itlens.stats.paired import p_text
-from tests.report.pages import figure, groups, page, section
+from tests.report.pages import figure, groups, page, section, unpacked_text
 
 
 @pytest.mark.parametrize(
@@ -48,9 +46,9 @@ def test_long_data_are_packed_and_short_ones_are_not() -> None:
     assert not draw(Figure(few)).is_packed
     drawing = draw(Figure(many))
     assert drawing.is_packed
-    data = json.loads(gzip.decompress(base64.b64decode(drawing.data)))["data"]
+    data = json.loads(unpacked_text(drawing.data))["data"]
     assert data[0]["y"][:2] == [0, pytest.approx(1 / 1499, abs=1e-4)]
-    assert 'type="application/gzip;base64"' in render_block(Figure(many))
+    assert 'type="application/gzip;base85"' in render_block(Figure(many))
 
 
 def test_a_drawing_of_a_map_carries_the_dark_form_of_every_ramp() -> None:

@@ -134,4 +134,4 @@ def test_prompts_that_a_head_needs_get_room_before_others() -> None:
         return PromptsChapter(entries, [PromptNumber("n", "n", values)], panels=panels, first=first)
 
     drawn = [draw_prompts(chapter(first), lambda panel: panel.title, most_bytes=1) for first in ((), (IDS[1],))]
-    assert [[number for number, _ in each.views] for each in drawn] == [[0], [1]]
+    assert [[list(numbers) for numbers, _ in each.views] for each in drawn] == [[[0]], [[1]]]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import json
 import re
@@ -17,7 +16,7 @@ import pytest
 from itlens.errors import ResultError
 from itlens.report.blocks import Card, Column, Figure, Table, Text
 from itlens.report.drawing import plain_lines
-from itlens.report.page import asset, plotly_bundle, plotly_whole
+from itlens.report.page import asset, letters, plotly_bundle, plotly_whole
 from itlens.report.page_data import Page, address
 from itlens.report.render import (
     comparison_in_notebook,
@@ -27,7 +26,7 @@ from itlens.report.render import (
     render_block,
     render_page,
 )
-from tests.report.pages import DummyPanel, figure, groups, page, row, section
+from tests.report.pages import LETTERS, DummyPanel, figure, groups, page, row, section, unpacked_text
 from tests.views.factory import HOSTILE
 
 TAGS = {
@@ -176,6 +175,14 @@ def test_lines_of_plotly_text() -> None:
     assert plain_lines(None) == ()
 
 
+def test_letters_are_bytes_of_any_length_and_mean_nothing_in_html() -> None:
+    every = bytes(range(256)) * 3
+    for length in range(len(every)):
+        text = letters(every[:length])
+        assert base64.b85decode(text.encode().translate(LETTERS)) == every[:length]
+        assert not set(text) & set("<>&\"'")
+
+
 def test_tables_mark_totals_reasons_and_numbers() -> None:
     html = render_block(groups(sortable=True))
     assert '<tr class="all">' in html
@@ -217,8 +224,8 @@ def test_bundles_are_there_where_they_are_needed() -> None:
 
 def bundles_of(html: str) -> dict[str, str]:
     """The bundles of a page, by name, unpacked."""
-    blocks = re.findall(r'<script type="application/gzip;base64" data-bundle="([^"]*)">([^<]*)</script>', html)
-    return {name: gzip.decompress(base64.b64decode(packed)).decode() for name, packed in blocks}
+    blocks = re.findall(r'<script type="application/gzip;base85" data-bundle="([^"]*)">([^<]*)</script>', html)
+    return {name: unpacked_text(packed) for name, packed in blocks}
 
 
 def test_a_figure_that_the_cartesian_bundle_does_not_draw_takes_the_whole_one() -> None:

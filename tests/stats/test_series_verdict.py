@@ -23,12 +23,28 @@ class TestSeries:
         assert said.endswith("Significant differences: base to sft, base to dpo.")
 
     def test_no_trend_and_too_few(self) -> None:
-        same = itlens.diff.series({"a": self.table(0), "b": self.table(0)})
+        up_and_down = self.table(0).assign(instruction_score=[0.3, 0.0, 0.5, 0.2, 0.8, 0.6, 1.0, 0.9])
+        same = itlens.diff.series({"a": self.table(0), "b": up_and_down})
         said = series_verdict(same, statistic="instruction_score")
         assert said.startswith("No significant trend of the instruction score")
         assert said.endswith("Significant differences: none.")
         few = itlens.diff.series({"a": self.table(0, 3), "b": self.table(1, 3)})
         assert "No trend was tested: too few prompts" in series_verdict(few, statistic="instruction_score")
+
+    def test_what_is_the_same_in_every_model_is_called_constant(self) -> None:
+        same = itlens.diff.series({"a": self.table(0), "b": self.table(0), "c": self.table(0)})
+        assert series_verdict(same, statistic="instruction_score") == (
+            "The instruction score is constant along the series: 0.5 in every model, on each of 8 prompts alike."
+        )
+        back = itlens.diff.series({"a": self.table(0), "b": self.table(1), "c": self.table(0)})  # slope 0, not constant
+        assert series_verdict(back, statistic="instruction_score").startswith("No significant trend of the")
+
+    def test_it_writes_a_true_minus(self) -> None:
+        said = series_verdict(
+            itlens.diff.series({"a": self.table(1), "b": self.table(0)}), statistic="instruction_score"
+        )
+        assert "slope −1.05 a step, 95 % interval −1.0" in said
+        assert "-" not in said
 
     def test_unknown_names(self) -> None:
         found = itlens.diff.series({"a": self.table(0), "b": self.table(1)})

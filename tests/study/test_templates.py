@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import itlens
+from itlens.files import minus
 from itlens.prompts import frame_prompts
-from itlens.report.text import minus
 from itlens.study import TemplateComparison, open_series, open_templates
 from itlens.study.several_outcome import write_again
 from tests.study.studies import Counted, six_prompts, vectors, vocabulary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from itlens import ResultError, views
 from itlens.report import theme
 from tests.views import running_factory as factory
 
-SHIFT = factory.shift_means()
-EFFECTS, SERIES, FAITHFUL = factory.effect_table(), factory.model_series(), factory.faithfulness_table()
+shift, effects = cache(factory.shift_means), cache(factory.effect_table)
+series, faithfulness = cache(factory.model_series), cache(factory.faithfulness_table)
 
 
 def named(fig: Any, name: str) -> Any:
@@ -57,40 +58,47 @@ def test_mean_curves_of_any_number_of_models_are_shares_in_per_cent() -> None:
     assert sum(bool(trace.showlegend) for trace in fig.data) == 6 and "8 prompts" in fig.layout.title.subtitle.text
 
 
+def test_a_model_without_shares_is_named() -> None:
+    ds = factory.mean_curves()
+    fig = views.faithfulness(ds.assign(share=ds["share"].where(ds["model"] != "base")))
+    assert "without a share: base;" in fig.layout.title.subtitle.text
+    assert "without a share" not in views.faithfulness(ds).layout.title.subtitle.text
+
+
 def named_first(fig: Any, name: str) -> Any:
     return next(trace for trace in fig.data if trace.name == name)
 
 
 def test_the_table_of_faithfulness_is_a_dot_per_model_method_and_direction() -> None:
-    fig = views.faithfulness(FAITHFUL)
+    fig = views.faithfulness(faithfulness())
     for name in ("base", "tuned"):
-        np.testing.assert_allclose(named(fig, name).x, FAITHFUL[f"{name}_advantage"])
+        np.testing.assert_allclose(named(fig, name).x, faithfulness()[f"{name}_advantage"])
         np.testing.assert_allclose(
-            named(fig, name).error_x.array, FAITHFUL[f"{name}_high"] - FAITHFUL[f"{name}_advantage"]
+            named(fig, name).error_x.array, faithfulness()[f"{name}_high"] - faithfulness()[f"{name}_advantage"]
         )
     assert fig.layout.yaxis.ticktext[0] == "input x gradient by density, deletion (n=8)"
     assert len(named(fig, "base").x) == 6
 
 
 def test_effects_have_a_panel_per_statistic_and_fill_what_holds() -> None:
-    fig = views.effects(EFFECTS)
+    fig = views.effects(effects())
     panels = [a.text for a in fig.layout.annotations]
     assert panels == ["instruction score", "response (tokens)", "&lt;i&gt;x&lt;/i&gt;"]
     dots = {(trace.name, trace.xaxis): trace for trace in fig.data}
-    rows = EFFECTS.set_index(["statistic", "effect"])
+    rows = effects().set_index(["statistic", "effect"])
     for statistic, axis in (("instruction_score", "x"), ("response_tokens", "x2"), ("<i>x</i>", "x3")):
         for effect in ("weights", "template", "interaction", "total"):
             row, dot = rows.loc[(statistic, effect)], dots[effect, axis]
             assert dot.x[0] == row["mean"] and dot.x[0] + dot.error_x.array[0] == pytest.approx(row["ci_high"])
     assert dots["weights", "x"].marker.symbol == "circle" and dots["template", "x2"].marker.symbol == "circle"
     assert dots["weights", "x3"].marker.symbol == dots["interaction", "x"].marker.symbol == "circle-open"
-    single = EFFECTS[EFFECTS["statistic"] == "response_tokens"].drop(columns="statistic")
+    single = effects()[effects()["statistic"] == "response_tokens"].drop(columns="statistic")
     assert len(views.effects(single).data) == 4
 
 
 def test_a_series_has_its_models_in_order_and_stars_what_differs() -> None:
-    fig = views.series(SERIES)
-    means = SERIES.models.query("statistic == 'response_tokens'")
+    fig = views.series(series())
+    means = series().models.query("statistic == 'response_tokens'")
     points = [t for t in fig.data if t.mode == "markers" and t.xaxis == "x2"]
     np.testing.assert_allclose(points[0].y, means["mean"])
     assert fig.layout.xaxis.ticktext == ("base", "sft", "dpo", "&lt;b&gt;4&lt;/b&gt;")
@@ -107,15 +115,15 @@ def test_a_series_has_its_models_in_order_and_stars_what_differs() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: views.patching(SHIFT), "pass what itlens.patch returns"),
+        (lambda: views.patching(shift()), "pass what itlens.patch returns"),
         (lambda: views.patching(xr.Dataset(attrs={"probe": "patch"})), "without recovered fractions"),
-        (lambda: views.faithfulness(SHIFT), "pass what itlens.faithfulness, itlens.diff.faithfulness or"),
+        (lambda: views.faithfulness(shift()), "pass what itlens.faithfulness, itlens.diff.faithfulness or"),
         (lambda: views.faithfulness(pd.DataFrame({"n": [1]})), "needs the columns method, by"),
         (lambda: views.effects(pd.DataFrame({"n": [1]})), "needs the columns group, effect"),
-        (lambda: views.effects(EFFECTS, group="x"), "group='x'; there are all"),
-        (lambda: views.series(EFFECTS), "needs models, differences and trend"),
-        (lambda: views.series(SERIES, statistics=["x"]), "got the statistic 'x'; there are instruction_score"),
-        (lambda: views.series(SERIES, group="x"), "group='x'; there are all"),
+        (lambda: views.effects(effects(), group="x"), "group='x'; there are all"),
+        (lambda: views.series(effects()), "needs models, differences and trend"),
+        (lambda: views.series(series(), statistics=["x"]), "got the statistic 'x'; there are instruction_score"),
+        (lambda: views.series(series(), group="x"), "group='x'; there are all"),
     ],
 )
 def test_other_results_get_one_sentence(call: Any, message: str) -> None:

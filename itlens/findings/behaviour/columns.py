@@ -16,6 +16,14 @@ NAMES = {
     "has_question": "with a question (%)",
 }
 PLAIN = {name: label.partition(" (")[0] for name, label in NAMES.items()}
+NOUNS = {
+    "length": "length",
+    "ended": "the share that ends by itself",
+    "repetition": "the share of repeated 4-grams",
+    "has_list": "the share with a list",
+    "has_code": "the share with code",
+    "has_question": "the share with a question",
+}
 SHARES = tuple(name for name in NAMES if name != "length")
 
 

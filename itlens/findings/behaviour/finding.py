@@ -13,7 +13,7 @@ import pandas as pd
 
 from itlens.errors import ProbeError
 from itlens.findings.base import SIDES, Finding, Headline, Plan, Saved, Tables, Verdict
-from itlens.findings.behaviour.columns import GROUPS, LINKS, OPENINGS, PLAIN, SHARES, TERMS, TESTS, scaled
+from itlens.findings.behaviour.columns import GROUPS, LINKS, NOUNS, OPENINGS, SHARES, TERMS, TESTS, scaled
 from itlens.findings.behaviour.diff import LEVEL, behaviour_links, behaviour_openings, behaviour_tests, of_all
 from itlens.findings.behaviour.traits import GIVEN, NUMBERS, response_traits
 from itlens.findings.behaviour.view import behaviour_cards, link_map
@@ -84,10 +84,10 @@ class Behaviour(Finding):
         # one and the same difference on every prompt has no standardised size: it is larger than any
         first = significant.sort_values("effect_size", key=lambda size: -size.abs(), kind="stable", na_position="first")
         shown = [row for _, row in first.head(2).iterrows()]
-        more = "" if len(first) < 3 else f" ({len(first)} of {len(rows)} behaviours differ)"
-        sentence = f"The answers differ in {' and '.join(map(_said, shown))}{more}."
+        more = "" if len(first) < 3 else f"; {len(first)} of {len(rows)} behaviours differ"
+        sentence = f"The answers differ in {' and in '.join(map(_said, shown))}{more}."
         numbers = tuple(_headline(row) for _, row in first.iterrows())
-        names = ", ".join(PLAIN[name] for name in first["statistic"])
+        names = ", ".join(NOUNS[name] for name in first["statistic"])
         return Verdict(sentence + _linked(tables), "changed", numbers=numbers, short=f"answers differ in {names}")
 
     def show(self, tables: Tables) -> Sequence[Block]:
@@ -180,14 +180,14 @@ def _said(row: pd.Series[Any]) -> str:
     unit = " points" if name in SHARES else " tokens"
     value, low, high = (scaled(name, float(row[each])) for each in ("difference", "ci_low", "ci_high"))
     p = p_text(float(row["p_holm"]))
-    return f"{PLAIN[name]} ({number(value, 1, sign=True)}{unit} {interval(low, high, 1)}, Holm {p})"
+    return f"{NOUNS[name]} ({number(value, 1, sign=True)}{unit} {interval(low, high, 1)}, Holm {p})"
 
 
 def _headline(row: pd.Series[Any]) -> Headline:
     name = str(row["statistic"])
     value, low, high = (scaled(name, float(row[each])) for each in ("difference", "ci_low", "ci_high"))
     unit = "points" if name in SHARES else "tokens"
-    return Headline(f"difference of {PLAIN[name]}", value, low, high, float(row["p_holm"]), int(row["n"]), unit)
+    return Headline(f"difference in {NOUNS[name]}", value, low, high, float(row["p_holm"]), int(row["n"]), unit)
 
 
 def _linked(tables: Tables) -> str:
@@ -195,13 +195,16 @@ def _linked(tables: Tables) -> str:
     if links is None:
         return ""
     significant = int((links["p_bh"] < LEVEL).sum())
+    if not significant and len(links) == 1:
+        return " The one rank correlation with a change inside is not significant."
     if not significant:
-        return f" None of {len(links)} rank correlations with inner changes is significant."
+        return f" None of the {len(links)} rank correlations with changes inside is significant."
     first = links.iloc[0]
-    words = f"{PLAIN[first['behaviour']]} with {first['number'].replace('_', ' ')}"
+    words = f"{NOUNS[first['behaviour']]} with {first['number'].replace('_', ' ')}"
+    verb = "is" if significant == 1 else "are"
     return (
-        f" {significant} of {len(links)} rank correlations with inner changes are significant, first {words} "
-        f"({number(first['spearman'], 2, sign=True)} {interval(first['ci_low'], first['ci_high'], 2)})."
+        f" Of {len(links)} rank correlations with changes inside {significant} {verb} significant, above all of "
+        f"{words} ({number(first['spearman'], 2, sign=True)} {interval(first['ci_low'], first['ci_high'], 2)})."
     )
 
 

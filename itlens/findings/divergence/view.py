@@ -99,7 +99,8 @@ def _add_steps(fig: go.Figure, blocks: pd.DataFrame) -> None:
     fig.add_bar(
         x=value, y=places, orientation="h", name="block", showlegend=False, customdata=hover,
         marker={"color": theme.TUNED}, hovertemplate="%{customdata}<extra></extra>",
-        error_x={"symmetric": False, "array": high - value, "arrayminus": value - low, "thickness": 1.2},
+        error_x={"symmetric": False, "array": high - value, "arrayminus": value - low, "thickness": 1.2,
+                 "color": theme.TEXT},
         row=1, col=3,
     )  # fmt: skip
     if significant.any():

@@ -146,7 +146,8 @@ class _Row:
 def _judge(rows: Mapping[str, _Row]) -> Verdict:
     row = rows["deletion"]
     first = sorted(rows, key=lambda direction: rows[direction].difference.judgement not in ("better", "worse"))
-    numbers = tuple(headline for direction in first for headline in rows[direction].headlines(direction))
+    headlines = [headline for direction in first for headline in rows[direction].headlines(direction)]
+    numbers = tuple(headline for headline in headlines if headline.value is not None and np.isfinite(headline.value))
     judged = {name: side.judgement for name, side in row.sides.items()}
     if set(judged.values()) == {"untested"}:
         why = row.note or "the advantage is the same in every prompt"
@@ -157,12 +158,13 @@ def _judge(rows: Mapping[str, _Row]) -> Verdict:
         1: f"The attributions are faithful to the {' '.join(faithful)} model only",
         0: "The attributions are not shown to be faithful to either model",
     }[len(faithful)]
-    sides = " and ".join(row.of_side(name) for name in row.sides)
+    sides = " and ".join(row.of_side(name) for name, side in row.sides.items() if np.isfinite(side.value))
     direction = _direction(rows.values())
     return Verdict(
         f"{opening}: removing the tokens that they rank first has an advantage over random orders of {sides}. "
         f"{_change(rows)}",
         direction=direction,
+        tested=any(each.difference.judgement != "untested" for each in rows.values()),
         caveat=" ".join(filter(None, (_doubt(judged), _disagreement(row, rows.get("insertion"))))),
         numbers=numbers,
         short=_short(rows, direction, opening),
@@ -188,14 +190,15 @@ def _change(rows: Mapping[str, _Row]) -> str:
         return f"Tuning changed {' and '.join(changes)}."
     row = rows["deletion"]
     if row.difference.judgement == "untested":
-        return f"The change by tuning was not tested: {row.note or 'too few prompts'}."
+        return f"The change by tuning was not tested: {row.note or 'the same advantage in every prompt'}."
     return f"No significant change by tuning: {row.value(row.difference)} ({row.certainty(row.difference)})."
 
 
 def _short(rows: Mapping[str, _Row], direction: Direction, opening: str) -> str:
     if direction == "none":
         row = rows["deletion"]
-        return f"{opening[0].lower()}{opening[1:]} ({row.value(row.base)} base, {row.value(row.tuned)} tuned)"
+        sides = [f"{row.value(side)} {name}" for name, side in row.sides.items() if np.isfinite(side.value)]
+        return f"{opening[0].lower()}{opening[1:]} ({', '.join(sides)})"
     changes = [
         f"{row.value(row.difference)} when {_DOING[way]}"
         for way, row in rows.items()
@@ -207,14 +210,18 @@ def _short(rows: Mapping[str, _Row], direction: Direction, opening: str) -> str:
 
 def _doubt(judged: Mapping[str, _Judgement]) -> str:
     """Return whose attributions should not be believed; "" where deletion supports both models'."""
-    words = {"worse": "worse than random orders", "chance": "no better than random orders", "untested": "not tested"}
+    words = {
+        "worse": "are worse than random orders",
+        "chance": "are no better than random orders",
+        "untested": "were not tested",
+    }
     doubtful = {name: words[judgement] for name, judgement in judged.items() if judgement != "better"}
     if not doubtful:
         return ""
     if len(doubtful) == 2 and len({*doubtful.values()}) == 1:
-        clauses = [f"those of both models are {doubtful['base']}"]
+        clauses = [f"those of both models {doubtful['base']}"]
     else:
-        clauses = [f"those of the {name} model are {said}" for name, said in doubtful.items()]
+        clauses = [f"those of the {name} model {said}" for name, said in doubtful.items()]
     return f"Do not rely on attributions without another check: {' and '.join(clauses)} when tokens are removed."
 
 

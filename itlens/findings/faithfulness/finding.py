@@ -16,7 +16,6 @@ import xarray as xr
 from itlens.findings.base import SIDES, Finding, Headline, Plan, Saved, Tables, Verdict
 from itlens.findings.faithfulness.diff import compare_faithfulness, faithfulness_curves
 from itlens.findings.faithfulness.diff_verdict import faithfulness_verdict, judge_methods
-from itlens.findings.faithfulness.probe_curves import LEAST_GAP
 from itlens.findings.faithfulness.view import faithfulness_figure as draw
 from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, SAMPLE, attributed
 from itlens.prompts.formats import EMPTY_FORM
@@ -123,7 +122,7 @@ class Faithfulness(Finding):
         }
 
     def prompt_numbers(self, tables: Tables, plan: Plan) -> pd.DataFrame | None:
-        """Return the advantage over random orders of both models on each prompt that was drawn, in points."""
+        """Return the advantage over random orders of both models on each prompt that was drawn, in nats."""
         return tables.get("_prompts")
 
     def verdict(self, tables: Tables) -> Verdict:
@@ -155,7 +154,7 @@ class Faithfulness(Finding):
             return []
         return [
             f"Faithfulness is measured on {used} of the {drawn} prompts drawn for it: in the others a response is "
-            f"empty or not finished, or removing the whole prompt lowers it by less than {LEAST_GAP:g} nats."
+            "empty or not finished."
         ]
 
     def terms(self, tables: Tables) -> Mapping[str, str]:
@@ -165,8 +164,8 @@ class Faithfulness(Finding):
             "importance, or put back into a prompt that is all baseline. The response stays, and its log-probability "
             "is measured.",
             "Advantage": "The area between the curve and that of random orders of the same tokens, in the good "
-            "direction: 0 is no better than random, above 0 is better. Shares count from everything removed (0) to the "
-            "prompt as it is (1); a point is a hundredth of that.",
+            "direction: 0 is no better than random, above 0 is better. It is a share of means: the mean advantage in "
+            "nats, divided by the mean of what the whole prompt does; a point is a hundredth of that.",
         }
 
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:
@@ -180,8 +179,8 @@ def _by_prompt(side: str, results: Sequence[xr.Dataset], plan: Plan) -> pd.DataF
     groups = {prompt.id: prompt.group for prompt in plan.prompts}
     ids = [str(result.attrs["prompt_id"]) for result in results]
     numbers = {
-        f"advantage_over_random_orders,_{way},_points": [
-            100 * float(result["advantage"].sel(direction=way)) for result in results
+        f"advantage_over_random_orders,_{way},_nats": [
+            float(result["advantage_nats"].sel(direction=way)) for result in results
         ]
         for way in ("deletion", "insertion")
     }
@@ -223,12 +222,14 @@ def _method(row: Row) -> str:
     return f"{str(row['method']).replace('_', ' ')}{by}"
 
 
-def _of_side(name: str) -> tuple[Column, Column, Column]:
+def _of_side(name: str) -> tuple[Column, ...]:
     def show_interval(row: Row) -> str:
         return percent_range(row[f"{name}_low"], row[f"{name}_high"])
 
-    about = "mean advantage over random orders, in points"
+    about = "mean advantage over random orders per mean of what the whole prompt does, in points"
+    whole = f"{name}: mean of what the whole prompt does to the log-probability of a response token, in nats"
     return (
+        Column(f"{name}_prompt", "prompt, nats", "number", whole, decimals=2, terminal=False),
         Column(f"{name}_advantage", name, "points", about, decimals=1),
         Column(f"{name}_low", "95 % interval", show_interval, f"{name}: of the t test over prompts", terminal=False),
         Column(
@@ -241,7 +242,7 @@ def _of_side(name: str) -> tuple[Column, Column, Column]:
 _COLUMNS = (
     Column("method", "method", _method, "of the attribution, and what its tokens are ordered by", terminal=False),
     Column("direction", "direction", help="deletion: the first tokens are removed; insertion: only they are kept"),
-    Column("n", "n", "count", "prompts whose removal lowers the response"),
+    Column("n", "n", "count", "prompts"),
     *_of_side("base"),
     *_of_side("tuned"),
     Column("difference", "difference", "points", "tuned − base, paired over prompts", decimals=1),

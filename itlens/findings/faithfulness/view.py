@@ -177,4 +177,6 @@ def _of_models(ds: xr.Dataset) -> str:
     counts = sorted({int(count) for count in np.atleast_1d(ds["prompts"].values)}) if "prompts" in ds else []
     prompts = f"means over {' to '.join(whole(count) for count in dict.fromkeys((counts[0], counts[-1])))} prompts" \
         if counts else "means over prompts"  # fmt: skip
-    return "; ".join(filter(None, (method, prompts, "bands: 95 % interval; dashed: random orders")))
+    bare = [str(name) for name in ds["model"].values if not np.isfinite(ds["share"].sel(model=name)).any()]
+    missing = f"without a share: {text.plotly(', '.join(bare))}" if bare else ""
+    return "; ".join(filter(None, (method, prompts, missing, "bands: 95 % interval; dashed: random orders")))

@@ -55,7 +55,8 @@ def _add_tokens(fig: go.Figure, rows: pd.DataFrame, name: str, color: str, colum
         x=value, y=places, orientation="h", name=name, showlegend=False, customdata=hover,
         marker={"color": color, "opacity": np.where(p < _LEVEL, 1.0, 0.35)},
         hovertemplate="%{customdata}<extra></extra>",
-        error_x={"symmetric": False, "array": high - value, "arrayminus": value - low, "thickness": 1.2},
+        error_x={"symmetric": False, "array": high - value, "arrayminus": value - low, "thickness": 1.2,
+                 "color": theme.TEXT},
         row=1, col=column,
     )  # fmt: skip
     fig.update_yaxes(

@@ -5,15 +5,23 @@ window.itlens = (() => {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
 
-  // ---- packed text: gzip in base64, in a data block
-  async function unpacked(block) {
-    const text = block.textContent;
-    if (block.type !== "application/gzip;base64") return text;
-    const raw = atob(text), bytes = new Uint8Array(raw.length);
-    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Response(stream).text();
+  // ---- packed data: gzip in base 85 (report/page.py), in a data block
+  const LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%:()*+-;.=,?@^_`{|}~";
+  const VALUES = new Uint8Array(128);
+  [...LETTERS].forEach((letter, value) => { VALUES[letter.charCodeAt(0)] = value; });
+  // five letters are four bytes; a last group of fewer letters has as many bytes fewer
+  function bytesOf(letters) {
+    const groups = Math.ceil(letters.length / 5), view = new DataView(new ArrayBuffer(4 * groups));
+    for (let group = 0, at = 0; group < groups; group++) {
+      let value = 0;
+      for (const end = at + 5; at < end; at++) value = 85 * value + (at < letters.length ? VALUES[letters.charCodeAt(at)] : 84);
+      view.setUint32(4 * group, value);
+    }
+    return new Uint8Array(view.buffer, 0, letters.length - groups);
   }
+  const opened = (block) => new Response(new Blob([bytesOf(block.textContent.trim())]).stream().pipeThrough(new DecompressionStream("gzip")));
+  const unpacked = async (block) => (block.type === "application/gzip;base85" ? opened(block).text() : block.textContent);
+  const bytes = async (block) => new Uint8Array(await opened(block).arrayBuffer());
   // The value of a JSON data block: an element, or the id of one.
   const data = async (block) => JSON.parse(await unpacked(typeof block === "string" ? document.getElementById(block) : block));
 
@@ -104,5 +112,5 @@ window.itlens = (() => {
   // the address of what is shown; a page in a notebook's frame has none of its own, so that of the file in the run folder
   const address = () => (location.protocol === "about:" ? `report.html${location.hash}` : location.href);
 
-  return { address, data, bundle, onOpen, settle, ready, isDark, color, onTheme, setTheme, save, download, csv, fileName };
+  return { address, data, bytes, bundle, onOpen, settle, ready, isDark, color, onTheme, setTheme, save, download, csv, fileName };
 })();

@@ -5,13 +5,6 @@
   const NO_HEAD = 65535, SIDES = ["base", "tuned"], FIELDS = ["value", "base", "tuned", "low", "high", "p"];
   const ARRAYS = { uint1: Uint8Array, uint2: Uint16Array, uint4: Uint32Array, int4: Int32Array, float4: Float32Array };
 
-  async function unpacked(block) {
-    const raw = atob(block.textContent), bytes = new Uint8Array(raw.length);
-    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }
-
   // the columns, whose bytes are sorted by their place in the number
   function read(bytes) {
     const start = 4 + new DataView(bytes.buffer).getUint32(0, true);
@@ -170,5 +163,5 @@
   }
 
   let opened = null;
-  itlens.places = () => (opened ??= unpacked(document.getElementById("itlens-places")).then(read).then((block) => new Places(block)));
+  itlens.places = () => (opened ??= itlens.bytes(document.getElementById("itlens-places")).then(read).then((block) => new Places(block)));
 })();

@@ -28,6 +28,7 @@
     for (const shape of layout.shapes ?? []) if (shape.name === "default") shape.line.color = text;
     for (const note of layout.annotations ?? []) if (!note.font?.color || note.font.color === GREY) note.font = { ...note.font, color: soft };
     for (const trace of data) {
+      for (const bar of [trace.error_x, trace.error_y]) if (bar?.color === GREY) bar.color = text;  // seen on any mark
       if (!trace.colorscale) continue;
       const ramp = (drawing.ramps ?? []).find(([light]) => JSON.stringify(light) === JSON.stringify(trace.colorscale));
       if (ramp) trace.colorscale = ramp[dark ? 1 : 0].map(([at, tone]) => [at, tone === "card" ? card : tone]);

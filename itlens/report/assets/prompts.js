@@ -218,10 +218,11 @@
 
   // the panels of a prompt as elements; null where the page has none of it
   async function panelsOf(id) {
-    const block = chapter.querySelector(`script.packed-view[data-number="${content.byId.get(id)}"]`);
+    const number = content.byId.get(id);
+    const block = chapter.querySelector(`script.packed-view[data-numbers~="${number}"]`);
     if (!block) return null;
     const template = document.createElement("template");
-    template.innerHTML = await itlens.data(block);  // escaped by the package's templates; the page's policy runs no script of it
+    template.innerHTML = (await itlens.data(block))[number];  // escaped by the package's templates; the page's policy runs no script of it
     return template.content;
   }
   itlens.promptPanels = (id) => open().then(() => panelsOf(id));  // for the panels of heads

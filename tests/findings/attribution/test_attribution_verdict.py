@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from itlens.files import minus
 from itlens.findings.attribution.diff_verdict import Conclusion, conclusion
 from itlens.findings.attribution.finding import FINDING
 from itlens.findings.base import Verdict
-from itlens.report.text import minus
 from itlens.stats.groups import paired
 
 

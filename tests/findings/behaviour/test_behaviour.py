@@ -174,6 +174,35 @@ def test_the_same_answers_show_exactly_nothing() -> None:
     assert (verdict.direction, verdict.short) == ("none", "no significant difference of the answers")
 
 
+def linked(p_bh: list[float]) -> pd.DataFrame:
+    rows = {"behaviour": "ended", "number": "instruction_score", "spearman": 0.4, "ci_low": 0.1, "ci_high": 0.6}
+    return pd.DataFrame([{**rows, "p_bh": p} for p in p_bh])
+
+
+@pytest.mark.parametrize(
+    ("p_bh", "said"),
+    [
+        ([0.4], "The one rank correlation with a change inside is not significant."),
+        ([0.4, 0.6], "None of the 2 rank correlations with changes inside is significant."),
+        (
+            [0.01, 0.6],
+            "Of 2 rank correlations with changes inside 1 is significant, above all of the share that ends by itself "
+            "with instruction score (+0.40 [+0.10, +0.60]).",
+        ),
+    ],
+)
+def test_the_verdict_is_a_sentence(p_bh: list[float], said: str) -> None:
+    base, rng = np.arange(8, 48, dtype=float), np.random.default_rng(0)
+    rows = table(base, base - 3 - rng.integers(0, 2, 40))
+    rows["ended"] = (rows["model"] == "tuned").astype(float)
+    verdict = FINDING.verdict({"behaviour_tests": behaviour_tests(rows), "behaviour_links": linked(p_bh)})
+    assert verdict.sentence.startswith("The answers differ in the share that ends by itself (+100.0 points [")
+    assert " and in length (−3." in verdict.sentence
+    assert verdict.sentence.endswith(said)
+    assert verdict.short == "answers differ in the share that ends by itself, length"
+    assert verdict.numbers[0].name == "difference in the share that ends by itself"
+
+
 def test_links_keep_their_level_over_200_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diff, "_DRAWS", 199)
     monkeypatch.setattr(diff, "rank_correlation_interval", lambda x, y, **options: (0.0, 0.0))

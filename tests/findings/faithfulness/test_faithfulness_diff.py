@@ -1,4 +1,4 @@
-"""Faithfulness over prompts: the tests of the shared statistics, row by row, and results that do not fit."""
+"""Faithfulness over prompts: shares of means by hand, the tests of the shared statistics, results that do not fit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from scipy import stats
 
 from itlens import ResultError
 from itlens.diff import faithfulness
+from itlens.findings.faithfulness.diff import shares_of_means
 from itlens.stats.paired import adjust, paired_row
 
 
-def result(prompt: int, advantage: tuple[float, float], method: str = "saliency", **attrs: Any) -> xr.Dataset:
-    on = ("direction", list(advantage))
+def result(
+    prompt: int, nats: tuple[float, float], method: str = "saliency", *, whole: float = 10, **attrs: Any
+) -> xr.Dataset:
+    """A result whose attribution beats random orders by `nats`, of a prompt that does `whole` nats to its response."""
     return xr.Dataset(
-        {"advantage": on, "advantage_nats": ("direction", [10 * one for one in advantage])},
+        {"advantage_nats": ("direction", list(nats)), "intact": -1.0, "removed": -1.0 - whole},
         coords={"direction": ["deletion", "insertion"]},
         attrs={"probe": "faithfulness", "method": method, "by": "density", "prompt_id": f"p{prompt}", "steps": 10}
         | {"draws": 20, "baseline": "mean", "model": "toy"}
@@ -28,7 +31,9 @@ def result(prompt: int, advantage: tuple[float, float], method: str = "saliency"
 def side(mean: float, seed: int, methods: tuple[str, ...] = ("saliency", "input_x_gradient")) -> list[xr.Dataset]:
     rng = np.random.default_rng(seed)
     return [
-        result(prompt, tuple(mean + 0.1 * rng.standard_normal(2)), method) for method in methods for prompt in range(16)
+        result(prompt, tuple(10 * (mean + 0.1 * rng.standard_normal(2))), method)
+        for method in methods
+        for prompt in range(16)
     ]
 
 
@@ -40,10 +45,10 @@ def test_each_row_is_the_paired_comparison_of_its_method_and_direction() -> None
     ]
     for number, row in table.iterrows():
         part = slice(0, 16) if number < 2 else slice(16, 32)
-        x, y = (np.array([float(ds.advantage[number % 2]) for ds in one[part]]) for one in (base, tuned))
+        x, y = (np.array([float(ds.advantage_nats[number % 2]) / 10 for ds in one[part]]) for one in (base, tuned))
         expected = paired_row(x, y, resamples=10)
         for name in ("n", "difference", "effect_size", "p_paired"):
-            assert row[name] == pytest.approx(expected[name], rel=1e-12), name
+            assert row[name] == pytest.approx(expected[name], rel=1e-9), name
         for name, values in (("base", x), ("tuned", y)):
             tested = stats.ttest_1samp(values, 0)
             assert row[f"{name}_p"] == pytest.approx(tested.pvalue)
@@ -59,11 +64,48 @@ def test_each_row_is_the_paired_comparison_of_its_method_and_direction() -> None
     assert table.attrs["unit"] == "share" and table.attrs["base_model"] == "toy"
 
 
-def test_prompts_without_a_share_on_one_side_are_left_out_of_both() -> None:
-    base, tuned = side(0.2, 0, ("saliency",)), side(0.2, 1, ("saliency",))
-    tuned[3].advantage[0] = np.nan
-    table = faithfulness(base, tuned)
-    assert table["n"].tolist() == [15, 16] and table["left_out"].tolist() == [1, 0]
+WHOLE = [2.0, 1.0, 3.0, 0.01, 2.0, 1.5]  # the fourth prompt does next to nothing to its response
+NATS = [1.0, 0.4, 1.8, 0.4, 0.9, 0.6]
+
+
+def uneven(nats: list[float], whole: list[float] = WHOLE) -> list[xr.Dataset]:
+    return [result(number, (a, a), whole=g) for number, (a, g) in enumerate(zip(nats, whole, strict=True))]
+
+
+def test_a_prompt_that_does_next_to_nothing_does_not_decide_the_share() -> None:
+    row = faithfulness(uneven(NATS), uneven(NATS)).iloc[0]
+    assert np.mean(np.divide(NATS, WHOLE)) > 6  # the mean of shares: 700 points, for that prompt's 40 alone
+    assert row["base_advantage"] == pytest.approx(5.1 / 9.51)
+    assert row["n"] == 6
+    residual = np.array(NATS) - 5.1 / 9.51 * np.array(WHOLE)  # the textbook's standard error of a ratio of means
+    half = stats.t.ppf(0.975, 5) * np.sqrt((residual**2).sum() / 5 / 6) / (9.51 / 6)
+    assert (row["base_low"], row["base_high"]) == pytest.approx((5.1 / 9.51 - half, 5.1 / 9.51 + half))
+    assert row["base_prompt"] == pytest.approx(9.51 / 6)
+    assert row["base_better"] == 1
+
+
+def test_the_interval_covers_the_true_share_of_uneven_prompts() -> None:
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(400):
+        whole = rng.gamma(2.0, 1.0, 30)
+        values = shares_of_means(0.3 * whole + 0.3 * rng.standard_normal(30), whole)
+        span = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        covered += span.low < 0.3 < span.high
+    assert 364 <= covered <= 390  # of 400 intervals of 95 %
+
+
+def test_a_model_whose_prompts_do_nothing_is_not_tested() -> None:
+    idle = uneven(NATS, [0.5, -0.4, 0.3, -0.6, 0.1, 0.2])
+    row = faithfulness(idle, uneven(NATS)).iloc[0]
+    assert np.isnan([row["base_advantage"], row["base_p"], row["difference"], row["p_paired"], row["ci_low"]]).all()
+    assert row["tuned_advantage"] == pytest.approx(5.1 / 9.51)
+    assert row["note"] == (
+        "the prompt does not raise the log-probability of the base model's responses (+0.02 nats, 95 % interval -0.43 "
+        "to +0.46), so that shares of it are not defined"
+    )
+    nats = faithfulness(idle, uneven(NATS), unit="nats").iloc[0]
+    assert nats["base_advantage"] == pytest.approx(np.mean(NATS))  # nats need no share
+    assert nats["note"] == "no difference in any prompt"
 
 
 def test_too_few_prompts_and_no_difference_have_no_interval_that_says_something() -> None:

@@ -103,8 +103,7 @@ def test_an_empty_response_is_finished_and_not_compared(
     assert empty.attrs["empty"] == 1
     assert empty.attrs["prompt_id"] == PROMPTS[plan().number_of(unit)].id
     one_side = FINDING.compare({"base": {**saved["base"], unit: empty}, "tuned": saved["tuned"]}, plan())
-    others = one_side["faithfulness"][["n", "left_out"]].sum(axis=1)
-    assert others.tolist() == [5, 5]
+    assert one_side["faithfulness"]["n"].tolist() == [5, 5]
     nothing = FINDING.compare({"base": {unit: empty}, "tuned": {unit: empty}}, plan())
     assert nothing == {}
     assert FINDING.verdict(nothing).answer == "not tested"
@@ -127,13 +126,29 @@ def test_every_drawn_prompt_has_its_numbers(saved: dict[str, dict[str, xr.Datase
         own = numbers[numbers["model"] == side].set_index("id")
         for result in results.values():
             for way in ("deletion", "insertion"):
-                found = own.loc[result.attrs["prompt_id"], f"advantage_over_random_orders,_{way},_points"]
-                assert found == pytest.approx(100 * float(result["advantage"].sel(direction=way)), nan_ok=True)
+                found = own.loc[result.attrs["prompt_id"], f"advantage_over_random_orders,_{way},_nats"]
+                assert found == pytest.approx(float(result["advantage_nats"].sel(direction=way)))
     assert FINDING.per_prompt(tables, plan()) is None  # a sample is no statistic of a series
     assert FINDING.prompt_numbers({}, plan()) is None
 
 
-def test_the_section_shows_cards_figures_and_the_table(tables: dict[str, Any]) -> None:
+@pytest.fixture(scope="module")
+def told(saved: dict[str, dict[str, xr.Dataset]]) -> dict[str, Any]:
+    """The tables of prompts that all do a nat to their response; those of tiny random models do nothing."""
+    whole = {
+        side: {unit: result.assign(intact=result["removed"] + 1) for unit, result in results.items()}
+        for side, results in saved.items()
+    }
+    return dict(FINDING.compare(whole, plan()))
+
+
+def test_models_whose_prompts_do_nothing_have_no_cards(tables: dict[str, Any]) -> None:
+    assert FINDING.verdict(tables).answer == "not tested"
+    assert [type(block) for block in FINDING.show(tables)] == [Text, Figure, Figure, Table]
+
+
+def test_the_section_shows_cards_figures_and_the_table(told: dict[str, Any]) -> None:
+    tables = told
     blocks = FINDING.show(tables)
     assert [type(block) for block in blocks] == [Card, Card, Card, Text, Figure, Figure, Table]
     row = tables["faithfulness"].iloc[0]
@@ -154,4 +169,4 @@ def test_prompts_that_do_not_count_are_noted(tables: dict[str, Any]) -> None:
     fewer = {**tables, "faithfulness": tables["faithfulness"].assign(n=[5, 6])}
     (note,) = FINDING.notes(fewer, plan())
     assert note.startswith("Faithfulness is measured on 5 of the 6 prompts drawn for it")
-    assert "less than 0.05 nats" in note
+    assert note.endswith("in the others a response is empty or not finished.")

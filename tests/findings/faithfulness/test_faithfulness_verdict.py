@@ -12,15 +12,19 @@ import itlens
 from itlens.findings.faithfulness.diff_verdict import judge_methods, t_interval
 
 
-def deleted(prompt: str, advantage: float, model: str = "m") -> xr.Dataset:
-    """A result of faithfulness whose attribution beats random orders by `advantage` in both directions."""
+def deleted(prompt: str, advantage: float, model: str = "m", whole: float = 2.0) -> xr.Dataset:
+    """A result of faithfulness whose attribution beats random orders by `advantage` in the middle of both curves.
+
+    whole: what the whole prompt does to the response, in nats.
+    """
     fraction, random = np.array([0.0, 0.5, 1.0]), np.array([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])
     own = random + np.array([[0.0, -advantage, 0.0], [0.0, advantage, 0.0]])
     return xr.Dataset(
         {
-            "share": (("order", "direction", "fraction"), np.stack([own, random])),
-            "advantage": ("direction", [advantage / 2] * 2),
-            "advantage_nats": ("direction", [advantage] * 2),
+            "curve": (("order", "direction", "fraction"), whole * np.stack([own, random]) - 3.0),
+            "advantage_nats": ("direction", [whole * advantage / 2] * 2),
+            "intact": whole - 3.0,
+            "removed": -3.0,
         },
         coords={
             "order": ["attribution", "random"], "direction": ["deletion", "insertion"], "fraction": fraction,
@@ -48,14 +52,19 @@ class TestFaithfulness:
         low, high = (float(found[f"share_{end}"].sel(where)) for end in ("low", "high"))
         assert low < 0.5 - np.mean(base) < high and 0.5 - max(base) <= low and high <= 0.5 - min(base)
 
-    def test_prompts_without_a_share_do_not_count(self) -> None:
-        empty = deleted("none", 0.5)
-        empty["share"] = empty["share"] * np.nan
-        found = itlens.diff.faithfulness_curves({"m": [*self.results([0.2] * 5), empty]})
-        assert int(found["prompts"][0]) == 5
-        assert float(found["share"].sel(order="attribution", direction="deletion", fraction=0.5)[0]) == pytest.approx(
-            0.3
-        )
+    def test_a_mean_curve_is_a_share_of_means(self) -> None:
+        idle = deleted("idle", 40.0, whole=0.01)  # by itself its curve goes to -3,950 %
+        found = itlens.diff.faithfulness_curves({"m": [*self.results([0.2] * 5), idle]})
+        middle = found["share"].sel(order="attribution", direction="deletion", fraction=0.5)[0]
+        # Five prompts at 0.3 of 2 nats, one at -39.5 of 0.01 nats.
+        assert float(middle) == pytest.approx((5 * 0.3 * 2 - 39.5 * 0.01) / (5 * 2 + 0.01))
+        assert int(found["prompts"][0]) == 6
+
+    def test_there_is_no_mean_curve_where_the_prompts_do_nothing(self) -> None:
+        idle = [deleted(f"p{number}", 0.1, whole=(-1) ** number * 0.5) for number in range(6)]
+        found = itlens.diff.faithfulness_curves({"idle": idle, "m": self.results([0.2] * 6)})
+        assert np.isnan(found["share"].sel(model="idle")).all()
+        assert np.isfinite(found["share"].sel(model="m")).all()
 
     def table(self, base: list[float], tuned: list[float], **options: str) -> pd.DataFrame:
         return itlens.diff.faithfulness(self.results(base), self.results(tuned), **options)
@@ -143,6 +152,21 @@ class TestFaithfulness:
         assert "+0.20 nats in the base model (95 % interval +0.1" in said
         assert "−0.41 nats in the tuned model (95 % interval −0.5" in said
         assert "points" not in said
+
+    def test_a_model_whose_prompts_do_nothing_is_not_tested(self) -> None:
+        idle = [deleted(f"p{number}", 0.1, whole=(-1) ** number * 0.5) for number in range(5)]
+        table = itlens.diff.faithfulness(idle, self.results([0.4, 0.52, 0.3, 0.4, 0.41]))
+        verdict = judge_methods(table)["saliency"]
+        assert verdict.sentence.startswith(
+            "The attributions are faithful to the tuned model only: removing the tokens "
+        )
+        assert "advantage over random orders of +20.3 points in the tuned model" in verdict.sentence
+        assert "The change by tuning was not tested: the prompt does not raise the log-prob" in verdict.sentence
+        assert "nan" not in verdict.sentence + verdict.caveat + verdict.short
+        assert verdict.answer == "not tested"
+        assert [number.name for number in verdict.numbers] == [
+            f"advantage over random orders in the tuned model, {way}" for way in ("deletion", "insertion")
+        ]
 
     def test_each_method_gets_its_own_sentences(self) -> None:
         base, tuned = self.results([0.2, 0.3, 0.1, 0.2, 0.22]), self.results([0.4, 0.52, 0.3, 0.4, 0.41])
