@@ -28,7 +28,7 @@ _READS = ("prompts", "weights", "weight_pair", "pair")
 _TAKEN = {
     *("base", "tuned", "prompts", "probes", "out", "resume", "executor", "adapter", "labels", "format", "limit"),
     *("max_new_tokens", "prepend_bos", "responses", "base_from", "tuned_from", "announce", "seed", "progress"),
-    "rendered_at",
+    *("rendered_at", "ray_address", "ray_cpus"),
     *(
         "device",
         "dtype",

@@ -17,12 +17,13 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ItlensError
+from itlens.files import minus
 from itlens.report.blocks import Block, Panel
 from itlens.report.explorer_places import Place, places_of_tables
-from itlens.report.text import minus
 
 if TYPE_CHECKING:
     from itlens.annotate.chat_prompt import Cost
+    from itlens.findings.benchmark import Benchmark
     from itlens.findings.detector import Detector
     from itlens.hooked.tokens import Forced
     from itlens.models.compatibility import Side
@@ -318,6 +319,10 @@ class Finding(ABC):
 
     def detectors(self) -> Sequence[type[Detector]]:
         """Classes of `itlens.findings.detector.Detector` that read this finding in `itlens selftest`."""
+        return ()
+
+    def benchmarks(self) -> Sequence[type[Benchmark]]:
+        """Classes of `itlens.findings.benchmark.Benchmark` that measure its cost in `itlens bench`."""
         return ()
 
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:

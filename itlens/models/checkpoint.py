@@ -25,7 +25,7 @@ from itlens.models.adapter import Adapter, cast, generation_settings, refuse_ada
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.configuration import repaired_config
 from itlens.models.gguf_bulk import read_in_bulk
-from itlens.models.gguf_copy import copy_of, keep_copy
+from itlens.models.gguf_copy import copies_are_kept, copy_of, keep_copy
 from itlens.models.gguf_header import read_header
 from itlens.models.gguf_settings import refuse_other_angles, refuse_unread_tensors, stop_tokens
 from itlens.models.given import refuse_unreadable
@@ -67,27 +67,44 @@ def load_checkpoint(place: Located, config: Any, dtype: torch.dtype, *, trust_re
 
 def _load_gguf(place: Located, config: Any, dtype: torch.dtype, *, trust_remote_code: bool) -> Any:
     """Return the model of a .gguf file, from its converted copy, which is made where there is none yet."""
+    copied, model = _converted(place, config, dtype, trust_remote_code=trust_remote_code)
+    if copied is None:
+        cast(model, dtype)
+        return model
+    del model
+    give_back()
+    return load_checkpoint(copied, read_config(copied), dtype)
+
+
+def converted_gguf(place: Located, config: Any) -> Located | None:
+    """Return the converted copy of a .gguf file as a folder, made where there is none yet; None where none is kept."""
+    if not copies_are_kept() or architecture_of(config) not in BUILDERS:
+        return None
+    copied = _converted(place, config, torch.float32)[0]
+    give_back()
+    return copied
+
+
+def _converted(
+    place: Located, config: Any, dtype: torch.dtype, *, trust_remote_code: bool = False
+) -> tuple[Located | None, Any]:
+    """Return the copy of a .gguf file (None where none is kept), and the model where it had to be read for it."""
     known = architecture_of(config) in BUILDERS  # of others transformers joins and splits tensors
     copied = copy_of(place, "model") if known else None
-    if copied is None:
-        options = {"attn_implementation": "eager", "trust_remote_code": trust_remote_code}
-        with read_in_bulk():
-            model = _loaded(place, config, dtype=torch.float32 if known else dtype, **options)
-        refuse_unreadable(model, place.name)
-        header = read_header(place)
-        if known:
-            refuse_unread_tensors(model, header, place.name)
-        refuse_other_angles(model, header, place.name)
-        model.generation_config.eos_token_id = stop_tokens(header) or model.generation_config.eos_token_id
-        refuse_not_finite(model, place.name)
-        size = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
-        copied = keep_copy(place, "model", partial(_write_model, model), size) if known else None
-        if copied is None:
-            cast(model, dtype)
-            return model
-        del model
-        give_back()
-    return load_checkpoint(copied, read_config(copied), dtype)
+    if copied is not None:
+        return copied, None
+    options = {"attn_implementation": "eager", "trust_remote_code": trust_remote_code}
+    with read_in_bulk():
+        model = _loaded(place, config, dtype=torch.float32 if known else dtype, **options)
+    refuse_unreadable(model, place.name)
+    header = read_header(place)
+    if known:
+        refuse_unread_tensors(model, header, place.name)
+    refuse_other_angles(model, header, place.name)
+    model.generation_config.eos_token_id = stop_tokens(header) or model.generation_config.eos_token_id
+    refuse_not_finite(model, place.name)
+    size = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
+    return (keep_copy(place, "model", partial(_write_model, model), size) if known else None), model
 
 
 def _write_model(model: Any, folder: Path) -> None:

@@ -73,6 +73,11 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def parameter_bytes(model: HookedModel) -> int:
+    """Return what the parameters of a model take."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
 def row_bytes(model: HookedModel, length: int) -> int:
     """Return what one row of `length` positions takes at its widest: the gradients of one block, that is the MLP's
     three hidden activations, attention's inputs and outputs, and the patterns of all heads, and half as much again for

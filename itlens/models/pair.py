@@ -52,6 +52,14 @@ class ModelPair:
         own = getattr(given, "cfg", given)  # TransformerLens keeps it there, Hugging Face on the model
         return str(getattr(own, "device", None) or resolve_device(self._same.get("device")))
 
+    def holds(self, which: str) -> bool:
+        """Return whether a model is in memory."""
+        return which in self._held
+
+    def is_loaded(self, which: str) -> bool:
+        """Whether a model that came from files (not one that the caller made) is in memory now."""
+        return which in self._held and isinstance(self._names[which], (str, Path))
+
     def release(self, which: str) -> None:
         """Let go of one model and give its memory back to the system; it loads again when it is next read."""
         if which not in self._names:

@@ -24,7 +24,8 @@ from itlens.errors import ModelError, first_few
 from itlens.models.adapter import HALF, Adapter, read_adapter
 from itlens.models.adapter_layers import AdapterLayers
 from itlens.models.architectures import architecture_of, config_facts
-from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unused_weights
+from itlens.models.checkpoint import converted_gguf, read_model_config, resolve_tokenizer, unused_weights
+from itlens.models.gguf_copy import copies, copies_are_kept
 from itlens.models.load import DTYPES, dtype_name, resolve_device
 from itlens.models.locate import Located, locate
 from itlens.models.source import place_fingerprint
@@ -45,10 +46,11 @@ def open_weights(
 ) -> StoredWeights:
     """Return the `Weights` of a checkpoint in safetensors files, without loading a model; see the module.
 
-    name_or_path: a folder or hub id. adapter: a PEFT adapter, merged tensor by tensor in float32. device: where tensors
-    are handed out; default CUDA where there is one, else CPU. dtype: their precision (float32, float64, float16 or
-    bfloat16), whatever that of the files. tokenizer: an object, a folder or hub id; default the one next to the
-    weights; False for none. revision: of a hub id.
+    name_or_path: a folder, hub id, or .gguf file (read through its converted copy in the user's cache, which is made
+    first where there is none: `itlens.models.gguf_copy`). adapter: a PEFT adapter, merged tensor by tensor in float32.
+    device: where tensors are handed out; default CUDA where there is one, else CPU. dtype: their precision (float32,
+    float64, float16 or bfloat16), whatever that of the files. tokenizer: an object, a folder or hub id; default the one
+    next to the weights; False for none. revision: of a hub id.
 
     Everything that reads weights takes the result in place of a model: `qk_word_pairs`, `qk_energy`, `ov_word_pairs`,
     `ov_copying`, `mlp_concepts`, `neuron_words`, `mean_vectors`, `weight_delta`. Raises ModelError: not found, no
@@ -61,27 +63,34 @@ def open_weights(
             "of a loaded model: itlens.weights.weights_of(model))."
         )
     place = locate(name_or_path, revision=revision, weights=True)
-    if place.gguf is not None:
-        raise ModelError(
-            f"{place.name} is a .gguf file, whose weights are packed in blocks, and open_weights reads safetensors: "
-            "load it as a model (itlens.load_model), or give the folder it was made from."
-        )
     config = read_model_config(place)
     _refuse_config(config, place.name)
+    files: Located | None = place
+    if place.gguf is not None:
+        files = converted_gguf(place, config)
+        config = read_model_config(place)  # as the copy says it
+    if files is None:
+        raise ModelError(
+            f"{place.name} is a .gguf file, whose weights are packed in blocks, and no converted copy of it is kept "
+            "(ITLENS_NO_CACHE, or no room on the disk): load it as a model (itlens.load_model), or give the folder it "
+            "was made from."
+        )
     read = read_adapter(adapter) if adapter is not None else None
     own = resolve_tokenizer(tokenizer, place, adapter=read)
-    return StoredWeights(place, config, read, own, DTYPES[dtype_name(dtype)], resolve_device(device))
+    return StoredWeights(place, files, config, read, own, DTYPES[dtype_name(dtype)], resolve_device(device))
 
 
 def can_be_streamed(name: Any, *, revision: str | None = None) -> bool:
-    """Whether `open_weights` reads this kind of checkpoint: safetensors files of a known architecture.
+    """Whether `open_weights` reads this kind of checkpoint: safetensors files of a known architecture, or a .gguf file.
 
     What is wrong within such files is left to `open_weights`, which says so. Raises ModelError where there is no model.
     """
     if not isinstance(name, (str, Path)):
         return False
     place = locate(name, revision=revision, weights=True)
-    if place.gguf is not None or not any(place.folder.glob("model*.safetensors*")):
+    if place.gguf is None and not any(place.folder.glob("model*.safetensors*")):
+        return False
+    if place.gguf is not None and not copies_are_kept():
         return False
     return architecture_of(read_model_config(place)) in NAME_MAPS
 
@@ -99,9 +108,13 @@ def streamed(
 
     Takes the arguments of `load_model`; the backend makes no difference to weights, and there are no logits to check.
     """
-    if trust_remote_code or not can_be_streamed(name_or_path, revision=options.get("revision")):
-        return None
-    return open_weights(name_or_path, **options)
+    with copies(cache):
+        if trust_remote_code or not can_be_streamed(name_or_path, revision=options.get("revision")):
+            return None
+        place = locate(name_or_path, revision=options.get("revision"), weights=True)
+        if place.gguf is not None and converted_gguf(place, read_model_config(place)) is None:
+            return None  # no room for a copy
+        return open_weights(name_or_path, **options)
 
 
 def _refuse_config(config: Any, name: str) -> None:
@@ -126,7 +139,14 @@ class StoredWeights:
     """The `Weights` of a checkpoint's files; made by `open_weights`. Tensors are not to be written to."""
 
     def __init__(
-        self, place: Located, config: Any, adapter: Adapter | None, tokenizer: Any, dtype: torch.dtype, device: str
+        self,
+        place: Located,
+        files: Located,
+        config: Any,
+        adapter: Adapter | None,
+        tokenizer: Any,
+        dtype: torch.dtype,
+        device: str,
     ) -> None:
         self.facts = config_facts(config)
         self.tokenizer = tokenizer
@@ -139,8 +159,8 @@ class StoredWeights:
         }
         self._dtype, self._device = dtype, torch.device(device)
         self._map = NAME_MAPS[self.facts["architecture"]]
-        self._files = TensorFiles(place)
-        self._wide = torch.float32 if dtype in HALF and stored_precision(place) != dtype_name(dtype) else dtype
+        self._files = TensorFiles(files)
+        self._wide = torch.float32 if dtype in HALF and stored_precision(files) != dtype_name(dtype) else dtype
         self._adapter = AdapterLayers(adapter, config, place.name, self._wide) if adapter is not None else None
         self._keys = _named(self._files, self._map)
         self._embed, self._head = _ends(self._map, self._keys, config, place.name)

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 import itlens
 from itlens.models import load_model
 from itlens.models.quiet import quiet
-from itlens.weights import Weights, weights_of
-from itlens.weights.stored import StoredWeights
+from itlens.weights import weights_of
+from itlens.weights.stored import StoredWeights, streamed
 from tests.tiny import ARCHITECTURES, tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.weights.adapters import ADAPTERS, IDS, adapter, differences
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
-IDS = torch.tensor([5, 3, 250, 3, 299])
-
-
-def parameters(weights: Weights) -> Iterator[tuple[str, Tensor | None]]:
-    """Everything that a probe can read, by name."""
-    for layer in range(weights.facts["layers"]):
-        for half in (weights.attention(layer), weights.mlp(layer)):
-            for field in dataclasses.fields(half):
-                yield f"{type(half).__name__} {layer} {field.name}", getattr(half, field.name)
-    yield "embed", weights.embed(IDS)
-    yield "unembed", weights.unembed(IDS)
-    yield "final gain", weights.final_gain()
-
-
-def differences(ours: Weights, theirs: Weights) -> list[str]:
-    pairs = zip(parameters(ours), parameters(theirs), strict=True)
-    return [name for (name, own), (_, other) in pairs if not same(own, other)]
-
-
-def same(own: Tensor | None, other: Tensor | None) -> bool:
-    if own is None or other is None:
-        return own is other
-    return own.dtype == other.dtype and torch.equal(own, other)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -120,29 +95,6 @@ def test_a_head_beside_a_tied_embedding_counts(tmp_path: Path) -> None:
     assert differences(ours, weights_of(load_model(folder))) == []
 
 
-ADAPTERS: dict[str, dict[str, Any]] = {
-    "lora": {"r": 2, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "o_proj", "down_proj", "gate_proj"]},
-    "dora": {"r": 2, "target_modules": ["k_proj", "up_proj"], "use_dora": True},
-    "embedding": {"r": 2, "target_modules": ["q_proj", "embed_tokens"]},
-    "whole modules": {"r": 2, "target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"]},
-}
-
-
-def adapter(folder: Path, architecture: str, **settings: Any) -> Path:
-    peft = pytest.importorskip("peft", reason="the peft extra is not installed")
-    torch.manual_seed(7)
-    wrapped = peft.get_peft_model(tiny_hf_model(architecture), peft.LoraConfig(**settings))
-    with torch.no_grad():
-        for name, parameter in wrapped.named_parameters():
-            if "lora_B" in name or "lora_embedding_B" in name:
-                parameter.normal_(0, 0.5)
-            elif "modules_to_save" in name:
-                parameter.add_(0.3)
-    with quiet():
-        wrapped.save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.parametrize(
     ("kind", "architecture", "stored", "dtype"),
     [
@@ -151,6 +103,8 @@ def adapter(folder: Path, architecture: str, **settings: Any) -> Path:
         ("lora", "gemma3", torch.bfloat16, "float32"),
         ("lora", "llama", torch.float32, "bfloat16"),
         ("dora", "llama", torch.bfloat16, "float32"),
+        ("patterns", "llama", torch.bfloat16, "float32"),
+        ("transposed", "gpt2", torch.float32, "float32"),
         ("embedding", "gemma3", torch.float32, "float32"),
         ("embedding", "llama", torch.bfloat16, "bfloat16"),
         ("whole modules", "llama", torch.float32, "float32"),
@@ -168,6 +122,21 @@ def test_an_adapter_is_merged_tensor_by_tensor(
         name: theirs.attrs[name] for name in ("model", "revision")
     }
     assert differences(ours, itlens.open_weights(folder, dtype=dtype)) != []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gguf_file_is_read_through_its_copy(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gguf", reason="the gguf extra is not installed")
+    from tests.models.test_gguf import write
+
+    path = write(tmp_path / "model.gguf", tiny_hf_model("llama"))
+    theirs = weights_of(load_model(path, dtype=dtype, tokenizer=tiny_tokenizer(), cache=False))
+    for turn in ("the copy is made", "the copy is there"):
+        ours = itlens.open_weights(path, dtype=dtype, tokenizer=tiny_tokenizer())
+        assert differences(ours, theirs) == [], turn
+        assert ours.facts == theirs.facts, turn
+        assert ours.attrs | {"backend": "hooked"} == theirs.attrs, turn
+        monkeypatch.setattr("itlens.models.checkpoint._loaded", None)  # nothing is unpacked again
 
 
 def test_a_vocabulary_that_the_adapter_resizes(tmp_path: Path) -> None:
@@ -308,9 +277,14 @@ class TestBadInput:
         save_file(held, folder / FILE, metadata={"format": "pt"})
         self.refused("1 weights of .* are stored as U8 .*up_proj.weight.*quantised", folder)
 
-    def test_a_gguf_file(self, tmp_path: Path) -> None:
-        (tmp_path / "model.gguf").write_bytes(b"GGUF")
-        self.refused("is a .gguf file.*load it as a model", tmp_path / "model.gguf")
+    def test_a_gguf_file_of_which_no_copy_is_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("gguf", reason="the gguf extra is not installed")
+        from tests.models.test_gguf import write
+
+        path = write(tmp_path / "model.gguf", tiny_hf_model("llama"))
+        monkeypatch.setenv("ITLENS_NO_CACHE", "1")
+        self.refused("is a .gguf file.*no converted copy.*load it as a model", path, tokenizer=False)
+        assert streamed(path, tokenizer=False) is None, "it is loaded instead"
 
     def test_an_adapter_of_another_base(self, folder: Path, tmp_path: Path) -> None:
         other = adapter(tmp_path / "adapter", "gpt2", r=2, target_modules=["c_attn"], fan_in_fan_out=True)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 import itlens
 from itlens.models import load_model, load_pair
+from itlens.weights import weights_of
+from itlens.weights.spilled import SpilledWeights, spilled
 from itlens.weights.stored import streamed
 from tests.study.studies import small
 from tests.tiny import tiny_folder
+from tests.weights.adapters import ADAPTERS, adapter, differences
 
 
 def refuse(*args: Any, **options: Any) -> Any:
@@ -44,6 +50,19 @@ def test_a_study_of_weights_loads_no_model_and_has_its_numbers(
     pd.testing.assert_frame_equal(own, other, check_exact=True)
 
 
+def test_a_base_with_an_adapter_loads_no_model_either(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = adapter(tmp_path / "adapter", "llama", **ADAPTERS["lora"])
+    asked: dict[str, Any] = {"adapter": own, "probes": ["weight_delta", "mlp", "task_words"], **small()}
+    monkeypatch.setattr("itlens.models.load.load_checkpoint", refuse)
+    streaming = itlens.compare(folders[0], out=tmp_path / "run", **asked)
+    assert not streaming.failures
+    changed = streaming.results["weight_delta"]["weight_delta"]["relative"].sel(layer=0)
+    moved = [str(name) for name in changed["matrix"].values[changed.values > 0]]
+    assert moved == ["W_Q", "W_V", "W_O", "W_gate", "W_out"], "the modules that the adapter selects, and no others"
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -66,6 +85,43 @@ def test_what_cannot_be_streamed_is_loaded(tmp_path: Path) -> None:
     assert streamed(load_model(folder)) is None
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert streamed(folder) is None
+
+
+def test_a_pair_that_cannot_be_streamed_is_in_memory_one_after_the_other(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for architectures without a map of names: the base is put on the disk before the tuned model is loaded."""
+    streaming = study(folders, tmp_path / "files")
+    monkeypatch.setattr("itlens.weights.stored.can_be_streamed", lambda name, **options: False)
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most: list[int] = []
+    real = itlens.models.pair.load_model
+
+    def counted(**arguments: Any) -> Any:
+        gc.collect()
+        most.append(len(alive))
+        model = real(**arguments)
+        alive.add(model)
+        return model
+
+    monkeypatch.setattr("itlens.models.pair.load_model", counted)
+    loaded = study(folders, tmp_path / "loaded")
+    assert len(most) >= 2
+    assert max(most) == 0, "another model was in memory when one was loaded"
+    own, other = (each.results["weight_delta"]["weight_delta"] for each in (loaded, streaming))
+    assert own.drop_attrs().equals(other.drop_attrs())
+    pd.testing.assert_frame_equal(
+        *(each.results["weight_delta"]["weight_words"] for each in (loaded, streaming)), check_exact=True
+    )
+
+
+def test_weights_on_the_disk_are_those_of_the_model(tmp_path: Path) -> None:
+    weights = weights_of(load_model(tiny_folder(tmp_path / "gemma", "gemma2", dtype=torch.bfloat16), dtype="bfloat16"))
+    with spilled(weights, 1) as aside:
+        assert isinstance(aside, SpilledWeights)
+        assert differences(aside, weights) == []
+    with spilled(weights, 1 << 60) as aside:
+        assert aside is weights, "there is no such disk"
 
 
 def test_a_pair_says_how_its_models_are_loaded(tmp_path: Path) -> None:

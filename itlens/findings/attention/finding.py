@@ -37,6 +37,7 @@ from itlens.vocabulary import Vocabulary, WordVectors
 
 if TYPE_CHECKING:
     from itlens.findings.attention.probe_output import BothHalves
+    from itlens.findings.benchmark import Benchmark
     from itlens.findings.detector import Detector
     from itlens.weights import Weights
 
@@ -185,6 +186,12 @@ class AttentionFinding(Finding):
         from itlens.findings.attention.detectors import WordPairs
 
         return (WordPairs,)
+
+    def benchmarks(self) -> Sequence[type[Benchmark]]:
+        """Return the benchmark of word pairs."""
+        from itlens.findings.attention.benchmarks import WordPairSpeed
+
+        return (WordPairSpeed,)
 
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """words, pairs (of "base" and "tuned"), verb_shares, changes, moved."""

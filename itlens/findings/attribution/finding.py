@@ -28,6 +28,7 @@ from itlens.report.blocks import Block, Card, Figure, Panel, Role, Row, Table, T
 from itlens.report.numbers import interval, is_number, number, p_equals, whole
 
 if TYPE_CHECKING:
+    from itlens.findings.benchmark import Benchmark
     from itlens.findings.detector import Detector
     from itlens.models.hooked_model import HookedModel
     from itlens.prompts import Prompt
@@ -215,6 +216,12 @@ class Attribution(Finding):
         from itlens.findings.attribution.detectors import TokenAttribution
 
         return (TokenAttribution,)
+
+    def benchmarks(self) -> Sequence[type[Benchmark]]:
+        """Return the benchmarks of speed and of half precision."""
+        from itlens.findings.attribution.benchmarks import AttributionSpeed, HalfPrecision
+
+        return (AttributionSpeed, HalfPrecision)
 
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return `Comparison.diff`, `Comparison.base` and `Comparison.tuned`."""

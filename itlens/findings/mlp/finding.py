@@ -32,6 +32,7 @@ from itlens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from itlens.annotate.chat_prompt import Cost
+    from itlens.findings.benchmark import Benchmark
     from itlens.findings.detector import Detector
     from itlens.findings.mlp.probe import LayerConcepts
     from itlens.models.compatibility import Side
@@ -213,6 +214,12 @@ class MlpFinding(Finding):
         from itlens.findings.mlp.detectors import Concepts, KeyConcepts
 
         return (Concepts, KeyConcepts)
+
+    def benchmarks(self) -> Sequence[type[Benchmark]]:
+        """Return the benchmark of concepts."""
+        from itlens.findings.mlp.benchmarks import ConceptSpeed
+
+        return (ConceptSpeed,)
 
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Offer `concepts`: the results of each kind of vectors."""

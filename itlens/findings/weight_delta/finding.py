@@ -31,6 +31,7 @@ from itlens.stats.paired import p_text
 from itlens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from itlens.findings.benchmark import Benchmark
     from itlens.findings.detector import Detector
     from itlens.findings.weight_delta.probe_words import ChangeInWords
     from itlens.weights import WeightPair
@@ -92,12 +93,12 @@ class WeightDelta(Finding):
 
     def run(self, source: tuple[WeightPair, ChangeInWords | None], unit: str, plan: Plan) -> Mapping[str, Result]:
         """Compare one layer of both models."""
-        from itlens.findings.weight_delta.probe import layer_delta
+        from itlens.findings.weight_delta.probe import layer_changes
 
         (base, tuned), words = source
         layer = int(unit.removeprefix("layer-"))
-        delta = layer_delta(base, tuned, layer, seed=plan.seed)
-        return {"delta": delta} if words is None else {"delta": delta, "words": words.read(layer)}
+        delta, writes = layer_changes(base, tuned, layer, seed=plan.seed)
+        return {"delta": delta} if words is None else {"delta": delta, "words": words.read(layer, writes)}
 
     def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Return weight_delta (of `itlens.weight_delta`), weight_matrices, weight_heads; weight_words where there are
@@ -202,6 +203,12 @@ class WeightDelta(Finding):
         from itlens.findings.weight_delta.detectors import HeadWeights
 
         return (HeadWeights,)
+
+    def benchmarks(self) -> Sequence[type[Benchmark]]:
+        """Return the benchmark of the change of layers."""
+        from itlens.findings.weight_delta.benchmarks import WeightChangeSpeed
+
+        return (WeightChangeSpeed,)
 
     def places(self, tables: Tables) -> Sequence[Place]:
         """Return how far the weights of every head and layer moved, and what the change of a layer writes."""

@@ -21,7 +21,7 @@ float32. A matrix that did not change has relative 0, effective rank 0, no intru
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from itlens.errors import PairError
+from itlens.findings.weight_delta.probe_spectra import (
+    LeftVectors,
+    effective_rank,
+    first_left,
+    random_rank,
+    smaller_gram,
+    squared_values,
+)
 from itlens.models.hooked_model import HookedModel
 from itlens.models.precision import exact
 from itlens.progress import late_bar
@@ -41,10 +49,11 @@ MATRICES = ("W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out")
 PRODUCTS = ("QK", "OV")
 KS = (1, 2, 4, 8, 16, 32)  # singular directions whose share of the energy is kept
 SAME = 1e-5  # entries that moved by no more count as unchanged
-FIRST, NEAR = 10, 0.5  # of the tuned matrix's singular vectors; a base vector this near is a match
+FIRST = 10  # of the tuned matrix's singular vectors
+WRITTEN = ("W_O", "W_out")  # matrices that write into the residual stream
+DIRECTIONS, SPAN = 3, 10  # kept of these: the change's first left vectors, and the base's first d_model / SPAN
 _ROWS = 4096  # of a matrix compared at a time
 _SHAPE = ("layers", "heads", "key_value_heads", "d_model", "d_head", "d_mlp")
-_TINY = 1e-6  # of the largest singular value: below, a direction is rounding
 _NUMBERS = (
     *("relative", "cosine", "unchanged", "equal", "effective_rank", "effective_rank_random"),
     *("intruders", "intruders_null"),
@@ -97,16 +106,32 @@ def checked_weights(base: HookedModel | Weights, tuned: HookedModel | Weights) -
     return pair
 
 
-@torch.no_grad()
+class Writes(NamedTuple):
+    """Directions that a matrix writes, as columns: the change's first ones, and the base's first d_model / SPAN."""
+
+    change: Float[Tensor, "d_model directions"]
+    base: Float[Tensor, "d_model span"]
+
+
 def layer_delta(base: Weights, tuned: Weights, layer: int, *, seed: int = 0) -> xr.Dataset:
     """Return `weight_delta` of one layer, on an axis `layer` of length 1."""
+    return layer_changes(base, tuned, layer, seed=seed)[0]
+
+
+@torch.no_grad()
+def layer_changes(
+    base: Weights, tuned: Weights, layer: int, *, seed: int = 0
+) -> tuple[xr.Dataset, dict[str, Writes | None]]:
+    """Return `layer_delta`, and what each matrix of WRITTEN writes: None where it did not change."""
     attention = base.attention(layer), tuned.attention(layer)
     heads = head_changes(*attention)
-    matrices = [_matrix_change(*pair, seed=seed) for pair in _matrices(attention, (base.mlp(layer), tuned.mlp(layer)))]
+    named = zip(MATRICES, _matrices(attention, (base.mlp(layer), tuned.mlp(layer))), strict=True)
+    read = {name: _matrix_change(*pair, seed=seed, written=name in WRITTEN) for name, pair in named}
+    matrices = list(read.values())
     values = {name: [getattr(matrix, name) if matrix else np.nan for matrix in matrices] for name in _NUMBERS}
     energy = [matrix.energy if matrix else np.full(len(KS), np.nan) for matrix in matrices]
     of_heads = ("layer", "head", "product")
-    return xr.Dataset(
+    ds = xr.Dataset(
         {
             **{name: (("layer", "matrix"), np.array([numbers], dtype=float)) for name, numbers in values.items()},
             "energy": (("layer", "matrix", "k"), np.array([energy])),
@@ -124,6 +149,7 @@ def layer_delta(base: Weights, tuned: Weights, layer: int, *, seed: int = 0) -> 
         },
         attrs=provenance("weight_delta", **_said(base, tuned), seed=seed),
     )
+    return ds, {name: matrix.writes if (matrix := read[name]) else None for name in WRITTEN}
 
 
 def _said(base: Weights, tuned: Weights) -> dict[str, str]:
@@ -141,6 +167,7 @@ class _MatrixChange(NamedTuple):
     intruders: float = 0.0
     intruders_null: float = np.nan
     energy: np.ndarray = np.full(len(KS), np.nan)
+    writes: Writes | None = None
 
 
 def _matrices(
@@ -160,7 +187,7 @@ def _rows(weight: Float[Tensor, "heads d_model d_head"]) -> Float[Tensor, "outpu
     return weight.transpose(1, 2).flatten(0, 1)
 
 
-def _matrix_change(base: Tensor | None, tuned: Tensor | None, *, seed: int) -> _MatrixChange | None:
+def _matrix_change(base: Tensor | None, tuned: Tensor | None, *, seed: int, written: bool) -> _MatrixChange | None:
     if base is None or tuned is None:
         return None
     sums, moved = dict.fromkeys(("base", "tuned", "both", "change"), 0.0), {"unchanged": 0, "equal": 0}
@@ -174,10 +201,17 @@ def _matrix_change(base: Tensor | None, tuned: Tensor | None, *, seed: int) -> _
         moved["unchanged"] += int((change.abs() <= SAME).sum())
         moved["equal"] += int((change == 0).sum())
     unchanged, equal = (count / base.numel() for count in moved.values())
-    random = _random_rank(tuple(sorted(base.shape)), seed)
+    random = random_rank((base.shape[0], base.shape[1]), seed)
     if not sums["change"]:
         return _MatrixChange(0.0, 1.0, unchanged, equal, effective_rank_random=random)
-    squares = _squares(exact(tuned) - exact(base))
+    change = exact(tuned) - exact(base)
+    gram = smaller_gram(change)
+    squares = squared_values(gram)
+    base, tuned = base.float(), tuned.float()
+    known, writes = LeftVectors(base), None
+    if written:
+        span = exact(known.first(min(max(2, len(base) // SPAN), *base.shape)))
+        writes = Writes(first_left(change, gram, DIRECTIONS), span)
     return _MatrixChange(
         relative=(sums["change"] / sums["base"]) ** 0.5 if sums["base"] else float("inf"),
         cosine=sums["both"] / (sums["base"] * sums["tuned"]) ** 0.5 if sums["base"] * sums["tuned"] else np.nan,
@@ -185,23 +219,10 @@ def _matrix_change(base: Tensor | None, tuned: Tensor | None, *, seed: int) -> _
         equal=equal,
         effective_rank=effective_rank(squares.sqrt()),
         effective_rank_random=random,
-        **_intruders(base.float(), tuned.float(), seed),
+        **_intruders(known, base, tuned, seed),
         energy=_energy(squares),
+        writes=writes,
     )
-
-
-def _squares(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, " values"]:
-    """Return the squared singular values, descending, by the smaller of the two Gram matrices (float64)."""
-    gram = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
-    return torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
-
-
-def effective_rank(singular_values: Float[Tensor, "*batch values"]) -> Any:
-    """Return exp(entropy of s / sum s) over the last axis; 0 where all are 0. A float for one spectrum."""
-    total = singular_values.sum(-1, keepdim=True)
-    shares = singular_values / total.clamp_min(1e-300)
-    ranks = torch.where(total[..., 0] > 0, torch.exp(-torch.special.xlogy(shares, shares).sum(-1)), 0.0)
-    return float(ranks) if ranks.ndim == 0 else ranks
 
 
 def _energy(squares: Float[Tensor, "*batch values"]) -> np.ndarray:
@@ -212,62 +233,14 @@ def _energy(squares: Float[Tensor, "*batch values"]) -> np.ndarray:
     return shares
 
 
-_random: dict[tuple[tuple[int, ...], int], float] = {}
-
-
-def _random_rank(shape: tuple[int, ...], seed: int) -> float:
-    """Return the effective rank of normal entries, computed once per shape: it hardly varies between draws."""
-    if (shape, seed) not in _random:
-        drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        _random[shape, seed] = effective_rank(_squares(drawn).sqrt())
-    return _random[shape, seed]
-
-
-def _intruders(base: Float[Tensor, "out into"], tuned: Float[Tensor, "out into"], seed: int) -> dict[str, float]:
-    known = _LeftVectors(base)
+def _intruders(known: LeftVectors, base: Tensor, tuned: Float[Tensor, "out into"], seed: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(base.shape[1], (base.shape[1],), generator=generator).to(base.device)
-    return {"intruders": known.strangers(tuned), "intruders_null": known.strangers(base[:, drawn])}
-
-
-class _LeftVectors:
-    """All left singular vectors of a matrix (out x in)."""
-
-    def __init__(self, matrix: Float[Tensor, "out into"]) -> None:
-        self._matrix = matrix
-        self._wide = len(matrix) <= matrix.shape[1]
-        squares, self._vectors = torch.linalg.eigh(matrix @ matrix.T if self._wide else matrix.T @ matrix)
-        sizes = squares.clamp_min(0).sqrt()
-        self._known = sizes > _TINY**0.5 * sizes.max()
-        self._sizes = sizes.where(self._known, torch.ones_like(sizes))
-
-    def strangers(self, other: Float[Tensor, "out into"]) -> float:
-        """Return how many of the first left singular vectors of another matrix none of these is near."""
-        first = _first_left(other, FIRST)
-        if self._wide:
-            cosines = self._vectors.T @ first
-        else:  # U = W V / s
-            cosines = (self._vectors.T @ (self._matrix.T @ first)) / self._sizes[:, None]
-            cosines = cosines * self._known[:, None]
-        return float((cosines.abs().amax(0) < NEAR).sum())
-
-
-def _first_left(matrix: Float[Tensor, "out into"], count: int) -> Float[Tensor, "out first"]:
-    """Return the first left singular vectors, by the eigenvectors of the smaller Gram matrix."""
-    wide = len(matrix) <= matrix.shape[1]
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    vectors = leading_vectors(gram, min(count, len(gram)))
-    left = vectors if wide else matrix @ vectors
-    return left / torch.linalg.vector_norm(left, dim=0).clamp_min(1e-30)
-
-
-def leading_vectors(gram: Float[Tensor, "d d"], count: int) -> Float[Tensor, "d first"]:
-    """Return the eigenvectors of the largest eigenvalues of a symmetric matrix, the largest first."""
-    from scipy.linalg import eigh
-
-    size = len(gram)
-    vectors = eigh(gram.cpu().numpy(), subset_by_index=[size - count, size - 1], check_finite=False)[1]
-    return torch.from_numpy(vectors[:, ::-1].copy()).to(gram)
+    count = min(FIRST, *base.shape)
+    return {
+        "intruders": known.strangers(first_left(tuned, smaller_gram(tuned), count)),
+        "intruders_null": known.strangers(known.redrawn(drawn, count)),
+    }
 
 
 class HeadChanges(NamedTuple):

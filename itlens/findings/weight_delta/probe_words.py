@@ -12,7 +12,7 @@ A singular vector has no sign: scores of one end and of the other are next to ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -20,16 +20,13 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from itlens.findings.weight_delta.probe import changed_product, head_factors, leading_vectors
-from itlens.models.precision import exact
+from itlens.findings.weight_delta.probe import DIRECTIONS, WRITTEN, Writes, changed_product, head_factors
 from itlens.vocabulary import Vocabulary
 from itlens.weights import Weights
 from itlens.weights.unit_words import UnitWords
 
-WRITTEN = ("W_O", "W_out")
-DIRECTIONS, TOP = 3, 8  # singular directions of a matrix, and words of each
+TOP = 8  # words of each direction
 DRAWS = 100  # random directions of the null
-_SPAN = 10  # the null is drawn in the first d_model / 10 directions of W_base
 ENDS = ("query", "key")
 
 
@@ -42,11 +39,13 @@ class ChangeInWords:
         self._input = UnitWords(tuned, vocab, "input", directions=2 * int(tuned.facts["heads"]))
 
     @torch.no_grad()
-    def read(self, layer: int) -> xr.Dataset:
-        """Return word, score (layer, matrix, direction, rank), p (layer, matrix, direction) of what is written;
-        match, match_score (layer, head, end, rank) of what is matched. Words of no change are empty, their scores NaN.
+    def read(self, layer: int, writes: Mapping[str, Writes | None]) -> xr.Dataset:
+        """Return word, score (layer, matrix, direction, rank), p (layer, matrix, direction) of what is written; match,
+        match_score (layer, head, end, rank) of what is matched. Words of no change are empty, their scores NaN.
+
+        writes: of `layer_changes` of this layer.
         """
-        written = [self._written(*pair) for pair in self._pairs(layer)]
+        written = [self._written(writes[name]) for name in WRITTEN]
         words, scores, p = (np.stack(values)[None] for values in zip(*written, strict=True))
         matched = self._matched(layer)
         axes, ends = ("layer", "matrix", "direction", "rank"), ("layer", "head", "end", "rank")
@@ -62,26 +61,18 @@ class ChangeInWords:
             | {"head": np.arange(self._base.facts["heads"]), "end": list(ENDS), "rank": np.arange(1, TOP + 1)},
         )
 
-    def _pairs(self, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield W_O and W_out of both models, outputs x inputs, float64."""
-        yield tuple(exact(w.attention(layer).W_O).flatten(0, 1).T for w in (self._base, self._tuned))  # type: ignore[misc]
-        yield tuple(exact(w.mlp(layer).W_out).T for w in (self._base, self._tuned))  # type: ignore[misc]
-
-    def _written(self, base: Tensor, tuned: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        change = tuned - base
-        if not bool(change.any()):
-            return _nothing(DIRECTIONS), np.full((DIRECTIONS, TOP), np.nan), np.full(DIRECTIONS, np.nan)
-        count = min(DIRECTIONS, len(change))
-        found = self._output.signed(leading_vectors(change @ change.T, count).T, TOP)
-        null = self._output.absolute(self._random(base), 1).scores[:, 0]
+    def _written(self, writes: Writes | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         words, scores, p = _nothing(DIRECTIONS), np.full((DIRECTIONS, TOP), np.nan), np.full(DIRECTIONS, np.nan)
-        width = found.words.shape[1]
+        if writes is None:
+            return words, scores, p
+        found = self._output.signed(writes.change.T, TOP)
+        null = self._output.absolute(self._random(writes.base), 1).scores[:, 0]
+        count, width = found.words.shape
         words[:count, :width], scores[:count, :width] = found.words, found.scores
         p[:count] = (1 + (null[None, :] >= np.abs(found.scores[:, :1])).sum(1)) / (1 + len(null))
         return words, scores, p
 
-    def _random(self, base: Float[Tensor, "d_model into"]) -> Float[Tensor, "draws d_model"]:
-        span = leading_vectors(base @ base.T, max(2, len(base) // _SPAN))
+    def _random(self, span: Float[Tensor, "d_model span"]) -> Float[Tensor, "draws d_model"]:
         generator = torch.Generator().manual_seed(self._seed)
         drawn = torch.randn(DRAWS, span.shape[1], generator=generator, dtype=torch.float64).to(span.device) @ span.T
         return drawn / torch.linalg.vector_norm(drawn, dim=1, keepdim=True)

@@ -26,7 +26,7 @@ from itlens.findings.weight_delta.diff import (
     written_rows,
 )
 from itlens.findings.weight_delta.finding import FINDING, WeightDeltaOptions
-from itlens.findings.weight_delta.probe import head_changes, join_deltas, layer_delta, weight_delta
+from itlens.findings.weight_delta.probe import head_changes, join_deltas, layer_changes, layer_delta, weight_delta
 from itlens.findings.weight_delta.probe_words import ChangeInWords
 from itlens.models import load_model
 from itlens.report.blocks import Table, Text
@@ -280,7 +280,8 @@ def test_a_planted_direction_is_read_in_its_word() -> None:
         layer.mlp.down_proj.weight += torch.outer(vector("house", "output"), torch.ones(56))
         river = vector("river", "input") / layer.input_layernorm.weight
         layer.self_attn.q_proj.weight[36:] += 5 * torch.outer(torch.ones(12), river)
-    words = ChangeInWords(*(weights_of(loaded(model)) for model in (base, tuned)), WORDS, seed=0).read(1)
+    pair = [weights_of(loaded(model)) for model in (base, tuned)]
+    words = ChangeInWords(*pair, WORDS, seed=0).read(1, layer_changes(*pair, 1)[1])
     first = words.sel(layer=1, matrix="W_out", direction=1)
     assert str(first["word"][0].item()) == "house"
     assert abs(float(first["score"][0])) == pytest.approx(1, abs=1e-4)

@@ -1,0 +1,1 @@
+"""`itlens bench`: the benchmarks of all findings, as one table of ratios (`itlens.findings.benchmark`)."""

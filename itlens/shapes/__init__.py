@@ -1,0 +1,1 @@
+"""Models of well-known shapes with random values: what benchmarks measure, from nothing and without a download."""
