@@ -1,19 +1,20 @@
 # make demo   virtual environment, install, compare the embedded pair, write runs/demo/report.html
 # make test   the same environment and what the tests need, then all tests of the package
 # make examples   the same environment, then everything that README, documentation, examples and notebooks show
+# make cluster   the same environment, then the tests that start a Ray cluster of two workers
 # make transformerlens4   the tests of loading, probes and findings that are of TransformerBridge, with TransformerLens 4
 # make wheel   build the wheel, and run it in an environment of its own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test examples run-only install lint types docs browser models transformerlens4 wheel clean
+.PHONY: demo test examples cluster run-only install lint types docs browser models transformerlens4 wheel clean
 
 demo: run-only
 	$(BIN)/itlens demo --out runs/demo
 
 test: install browser models
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not documentation"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not documentation and not cluster"
 
 examples: docs browser models
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m documentation
@@ -40,6 +41,10 @@ transformerlens4: install
 	touch .transformerlens4/.installed
 	PYTHONPATH=$(CURDIR)/.transformerlens4 $(BIN)/python -m pytest -n 2 --dist loadfile -k bridge tests/hooked tests/models \
 		tests/weights tests/findings tests/planted
+
+# studies on a Ray cluster of two workers, which want the cores for themselves
+cluster: install
+	$(BIN)/python -m pytest -m cluster tests/study
 
 # the wheel as users get it: built, installed into an environment of its own beside the dependencies, and run there
 wheel: install

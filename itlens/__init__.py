@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from itlens.errors import (
     AnnotateError,
+    ClusterError,
     ItlensError,
     ModelError,
     PairError,
@@ -82,6 +83,7 @@ _MODULES = ("annotate", "diff", "views", "demo", "errors", "findings")
 
 __all__ = [
     "AnnotateError",
+    "ClusterError",
     "ItlensError",
     "ModelError",
     "PairError",

@@ -37,6 +37,10 @@ class StoreError(ItlensError):
     """A file or folder cannot be read or written, or holds something else than expected."""
 
 
+class ClusterError(ItlensError):
+    """A Ray cluster is not installed or not reached, has no room for a worker, or lost too many of them."""
+
+
 class AnnotateError(ItlensError):
     """A labeller cannot label: no key, a server that refuses, an unknown model, or what it got is no list of words."""
 

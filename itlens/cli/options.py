@@ -48,6 +48,13 @@ class Template(str, Enum):
     both = "both"
 
 
+class ExecutorChoice(str, Enum):
+    """Where the units of a study are computed."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Format(str, Enum):
     """How `itlens attribute` prints."""
 
@@ -87,6 +94,14 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, mps; default:
 BackendOption = Annotated[Backend, typer.Option(help="HookedTransformer or TransformerBridge.")]
 AdapterOption = Annotated[str | None, typer.Option(help="A PEFT adapter to merge (into TUNED in `compare`).")]
 RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
+ExecutorOption = Annotated[
+    ExecutorChoice, typer.Option(help="local: this machine, one model at a time; ray: the workers of a Ray cluster.")
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(help="host:port, ray://host:port or auto; default: RAY_ADDRESS, else a cluster of this machine."),
+]
+RayCpusOption = Annotated[int | None, typer.Option(min=1, help="CPUs of each worker of the Ray cluster. [default: 1]")]
 NewTokensOption = Annotated[int, typer.Option(min=1, help="At most so many tokens of a generated response.")]
 
 

@@ -12,11 +12,11 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ItlensError, StoreError
+from itlens.files import minus
 from itlens.findings import findings
 from itlens.findings.base import SIDES, Finding, Plan, Tables, Verdict
 from itlens.prompts import Prompt
 from itlens.report.page_data import Page
-from itlens.report.text import minus
 from itlens.study.failure import Failure, guarded
 from itlens.study.folder import RunFolder
 from itlens.study.record import KnownModel, Study

@@ -27,6 +27,7 @@ from itlens.progress import Reporter, reporter
 from itlens.prompts import Prompt
 from itlens.prompts.control_tokens import control_token_notices
 from itlens.study.comparison import Comparison, compared
+from itlens.study.executors import executor_of
 from itlens.study.folder import RunFolder, take_side
 from itlens.study.lock import locked
 from itlens.study.outcome import topic_of, write_outcome, write_page
@@ -48,6 +49,8 @@ def compare(
     resume: bool = True,
     executor: str = "local",
     *,
+    ray_address: str | None = None,
+    ray_cpus: int | None = None,
     adapter: str | Path | None = None,
     labels: tuple[str, str] | None = None,
     format: str = "raw",
@@ -81,6 +84,11 @@ def compare(
     called before anything is loaded or sent with what a remote labeller will take, about (a `Cost`); what it raises
     stops all. seed: of intervals, permutations and random draws.
 
+    executor: "local" (this process, one model at a time) or "ray": the units are computed on the workers of a Ray
+    cluster (extra [ray]; docs/cluster.md), with the same results. ray_address: of the cluster ("host:port", "auto",
+    "ray://host:port"); default RAY_ADDRESS, else one that runs on this machine, else one that is started for this run.
+    ray_cpus: CPUs, and threads, of each worker; default 1.
+
     options: those of the findings (`itlens findings` and docs/command-line.md list them), such as method, levels,
     vocabulary, top_k, components or sample; and of `load_model` (device, dtype, backend, tokenizer, trust_remote_code,
     revision, check).
@@ -91,8 +99,9 @@ def compare(
     if isinstance(progress, Reporter):
         progress.opening("reading models and prompts")
     chosen = chosen_findings(probes)
-    _refuse(executor, labels, responses, {"seed": seed, "limit": limit, "max_new_tokens": max_new_tokens})
+    _refuse(labels, responses, {"seed": seed, "limit": limit, "max_new_tokens": max_new_tokens})
     checked = checked_options(chosen, options)
+    open_executor = executor_of(executor, (base, tuned), ray_address, ray_cpus)
     pair = load_pair(base, tuned, adapter=adapter, **checked.load)
     models = {side: pair.side(side) for side in SIDES}
     report = compare_sides(models["base"], models["tuned"])
@@ -129,7 +138,7 @@ def compare(
         with reporter(progress) as tell:
             for sentence in said:
                 tell.say(visible(sentence))
-            failed = Run(pair, folder, study, chosen, plans, read, tell).all_units()
+            failed = Run(pair, folder, study, chosen, plans, read, tell, open_executor).all_units()
         if failed and not folder.with_results(list(study["findings"])):
             raise failed[0].raised() from failed[0].error
         study = folder.note(study, folder.told) if folder.told else study
@@ -197,10 +206,8 @@ def _record(finding: Finding, plan: Plan) -> dict[str, dict[str, Any]]:
     }
 
 
-def _refuse(executor: str, labels: Any, responses: str, numbers: Mapping[str, Any]) -> None:
+def _refuse(labels: Any, responses: str, numbers: Mapping[str, Any]) -> None:
     """Raise ProbeError for what no study can do."""
-    if executor != "local":
-        raise ProbeError(f"Unknown executor {executor!r}; known is 'local' (this machine, one model at a time).")
     if responses not in RESPONSES:
         raise ProbeError(f"responses={responses!r}; expected one of {', '.join(RESPONSES)}.")
     if labels is not None and (len(labels) != 2 or not all(isinstance(label, str) for label in labels)):

@@ -47,10 +47,10 @@ class Pending:
         return f"{unit}: {', '.join(parts)}"
 
 
-def preview(study: Mapping[str, Any], out: Path, device: str, pending: Sequence[Pending]) -> list[str]:
+def preview(study: Mapping[str, Any], out: Path, place: str, pending: Sequence[Pending]) -> list[str]:
     """Return what a run will do, a line each: models, device, prompts, folder, and findings with what is left of them.
 
-    study: as study.json holds it. device: where the models run.
+    study: as study.json holds it. place: where the models run.
     """
     models, settings = study["models"], study["settings"]
     shape = models["base"]
@@ -60,7 +60,7 @@ def preview(study: Mapping[str, Any], out: Path, device: str, pending: Sequence[
             "models",
             f"{sides}: {shape.get('layers')} layers, {shape.get('heads')} heads, d_model {shape.get('d_model')}",
         ),
-        ("device", f"{device}, {settings['dtype']}"),
+        ("device", f"{place}, {settings['dtype']}"),
     ]
     if study["prompts"] and any(each.finding.reads in ("prompts", "pair") for each in pending):
         lines.append(("prompts", _reading(study)))
@@ -80,17 +80,18 @@ def _reading(study: Mapping[str, Any]) -> str:
     return f"{study['prompts']}, {whose} (at most {reading['max_new_tokens']} new tokens)"
 
 
-def estimate(seconds: float, measured: Pending, others: Sequence[Pending]) -> str:
+def estimate(seconds: float, measured: Pending, others: Sequence[Pending], workers: int = 1) -> str:
     """Return about how long the rest of a finding takes, from the seconds of its first prompt, and what comes on top.
 
-    measured: the finding, with the prompt that was measured still among those that are left.
+    measured: the finding, with the prompt that was measured still among those that are left. workers: how many prompts
+    are computed at a time.
     """
     left = measured.units - 1
     later = [each.finding.name for each in others if each.units and each.finding.name != measured.finding.name]
     more = f"; {', '.join(later)} and the report come on top" if later else ", and the report"
     return visible(
         f"{'time':<{_HEADING}}{measured.finding.name}: the first prompt took {seconds:.1f} s, so about "
-        f"{duration(seconds * left)} for the {left} that are left{more}"
+        f"{duration(seconds * left / workers)} for the {left} that are left{more}"
     )
 
 

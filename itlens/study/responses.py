@@ -9,7 +9,8 @@ is always read on that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from itlens.errors import PromptError
 from itlens.files import json_bytes, read_json
@@ -24,11 +25,54 @@ from itlens.study.record import Study, response_digest
 from itlens.tokenization import Response
 
 
-class StudyResponses:
-    """How the study's models read its prompts: `itlens.findings.base.Tokens`."""
+class ResponseStore(Protocol):
+    """Where responses are kept, by the model that wrote them and the number of the prompt (from 0)."""
+
+    def expect(self, writer: str, numbers: Sequence[int]) -> None:
+        """Called before all of these are read."""
+
+    def read(self, writer: str, number: int) -> Response | None:
+        """Return a response; None where there is none."""
+
+    def write(self, writer: str, number: int, response: Response) -> None:
+        """Keep a response."""
+
+
+class FolderResponses:
+    """The responses in the run folder of a study, each stamped with the model and the prompt that it depends on."""
 
     def __init__(self, read: StudyPrompts, folder: RunFolder, study: Study) -> None:
         self._read, self._folder, self._study = read, folder, study
+
+    def expect(self, writer: str, numbers: Sequence[int]) -> None:
+        """Each is read when its turn comes."""
+
+    def read(self, writer: str, number: int) -> Response | None:
+        """Return a response; None where there is none, a damaged one, or another study's."""
+        file = self._file(writer, number)
+        self._folder.put_aside(file)
+        if self._folder.index.state(file, self._digest(writer, number)) is not State.GOOD:
+            return None
+        return Response.from_json(read_json(file))
+
+    def write(self, writer: str, number: int, response: Response) -> None:
+        """Write a response."""
+        file = self._file(writer, number)
+        self._folder.index.write(file, json_bytes(file, response.as_json()), self._digest(writer, number))
+
+    def _file(self, writer: str, number: int) -> Path:
+        return self._folder.responses / writer / f"{unit_of_prompt(number, self._read.prompts[number])}.json"
+
+    def _digest(self, writer: str, number: int) -> str:
+        """What a model's response depends on: the model and the prompt, not who reads it."""
+        return response_digest(self._study, writer, number)
+
+
+class StudyResponses:
+    """How the study's models read its prompts: `itlens.findings.base.Tokens`."""
+
+    def __init__(self, read: StudyPrompts, store: ResponseStore) -> None:
+        self._read, self._store = read, store
         self._known: dict[tuple[str, int], Response] = {}
         self._forced: dict[str, Forced] | None = None
         self.format, self.max_new_tokens, self.prepend_bos = read.format, read.max_new_tokens, read.prepend_bos
@@ -43,29 +87,40 @@ class StudyResponses:
     def response(self, model: Any, side: str, number: int) -> Response | None:
         """Return the response of prompt `number` (from 0) that this side is read on; None: the prompt brings its own.
 
-        It is read from the folder, or else generated, where `model` is its writer. Raises PromptError where it is not.
+        It is read where it is kept, or else generated, where `model` is its writer. Raises PromptError where it is not.
         """
         if self._read.prompts[number].response is not None:
             return None
         writer = self.writer(side)
-        known = self._stored(writer, number)
+        known = self.stored(writer, number)
         if known is None and side not in (writer, "pair"):
             raise PromptError(
                 f"The {writer} model has no response to prompt {self._read.prompts[number].id!r} yet; run the same "
                 "comparison again."
             )
-        return self._generate(model, writer, number) if known is None else known
+        if known is None:
+            known = self.generated(model, number)
+            self.keep(writer, number, known)
+        return known
 
     def write_all(self, model: Any, side: str, tell: Callable[[int, int], None]) -> None:
         """Generate every response of this model that is missing: the other model will be read on them.
 
         tell: called with (done, all) after each.
         """
-        numbers = range(len(self._read.prompts))
-        missing = [n for n in numbers if self._read.prompts[n].response is None and self._stored(side, n) is None]
+        missing = self.missing(side)
         for done, number in enumerate(missing, start=1):
             self.response(model, side, number)
             tell(done, len(missing))
+
+    def missing(self, writer: str) -> list[int]:
+        """Return the numbers (from 0) of the prompts that bring no response and that a model has none to yet."""
+        return [number for number in self._own if self.stored(writer, number) is None]
+
+    @property
+    def _own(self) -> list[int]:
+        """The numbers of the prompts that a model writes the response to."""
+        return [number for number, prompt in enumerate(self._read.prompts) if prompt.response is None]
 
     def forced(self, model: Any, numbers: Sequence[int] | None = None) -> list[Forced]:
         """Return the prompts with these numbers (from 0; None: all) as both models read them, on the same tokens.
@@ -84,6 +139,7 @@ class StudyResponses:
         return kept
 
     def _all_forced(self, model: Any) -> list[Forced]:
+        self._store.expect(self.writer("pair"), self._own)
         known = {
             prompt.id: response
             for number, prompt in enumerate(self._read.given)
@@ -106,34 +162,27 @@ class StudyResponses:
             prepend_bos=self.prepend_bos,
         )
 
-    def _generate(self, model: Any, writer: str, number: int) -> Response:
+    def generated(self, model: Any, number: int) -> Response:
+        """Return a model's response to prompt `number`, newly generated and not kept."""
         prompt = self._read.prompts[number]
-        made = respond(
+        return respond(
             model,
             prompt.text,
             max_new_tokens=self.max_new_tokens,
             prepend_bos=self.prepend_bos,
             name=f"prompt {prompt.id!r}",
         )
-        file = self._file(writer, number)
-        self._folder.index.write(file, json_bytes(file, made.as_json()), self._digest(writer, number))
-        self._known[writer, number] = made
-        return made
 
-    def _stored(self, writer: str, number: int) -> Response | None:
-        """A response of the folder; None where there is none, a damaged one, or another study's: it is then generated
-        again."""
+    def keep(self, writer: str, number: int, response: Response) -> None:
+        """Keep a response that was generated."""
+        self._store.write(writer, number, response)
+        self._known[writer, number] = response
+
+    def stored(self, writer: str, number: int) -> Response | None:
+        """Return a response that is kept; None where there is none: it is then generated."""
         if (writer, number) not in self._known:
-            file = self._file(writer, number)
-            self._folder.put_aside(file)
-            if self._folder.index.state(file, self._digest(writer, number)) is not State.GOOD:
+            kept = self._store.read(writer, number)
+            if kept is None:
                 return None
-            self._known[writer, number] = Response.from_json(read_json(file))
+            self._known[writer, number] = kept
         return self._known[writer, number]
-
-    def _file(self, writer: str, number: int) -> Any:
-        return self._folder.responses / writer / f"{unit_of_prompt(number, self._read.prompts[number])}.json"
-
-    def _digest(self, writer: str, number: int) -> str:
-        """What a model's response depends on: the model and the prompt, not who reads it."""
-        return response_digest(self._study, writer, number)

@@ -10,12 +10,9 @@ import pytest
 import itlens
 from itlens.findings import findings
 from itlens.study import Comparison
-from tests.browser import browser
 from tests.study.studies import registered, small
 from tests.study.toy import Louder
 from tests.tiny import tiny_folder
-
-__all__ = ["browser"]
 
 NAMES = (*findings(), "louder")
 

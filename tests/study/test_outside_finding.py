@@ -63,16 +63,26 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_an_entry_point_is_enough(site: Path, pair_folders: Folders, tmp_path: Path) -> None:
+def test_an_entry_point_is_enough(
+    site: Path,
+    installed: None,
+    commands: Commands,
+    pair_folders: Folders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a new process, which lists the finding, and for a comparison."""
+    monkeypatch.setenv("COLUMNS", "160")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
+    command = [sys.executable, "-m", "itlens.cli", "findings"]
+    listed = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert listed.returncode == 0, listed.stderr
+    assert "gains" in listed.stdout
     out = tmp_path / "run"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]), "COLUMNS": "160"}
-    command = [sys.executable, "-m", "itlens.cli", "compare", *pair_folders, "--probes", "gains", "--power", "1"]
-    done = subprocess.run(
-        [*command, "--out", out], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = commands.run("compare", *pair_folders, "--probes", "gains", "--power", "1", "--out", out)
+    assert done.code == 0, done.err
     content = json.loads((out / "findings.json").read_text(encoding="utf-8"))["findings"]["gains"]
-    assert content["verdict"]["sentence"] in " ".join(done.stdout.split())
+    assert content["verdict"]["sentence"] in " ".join(done.out.split())
     assert content["tables"]["gains"] == ["tables/gains.parquet", "tables/gains.csv"]
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Are the gains before attention larger after tuning?" in page

@@ -218,7 +218,8 @@ def test_a_writer_that_has_not_written_is_named(held: Comparison, tmp_path: Path
     writer = writer_of(held)
     other = "base" if writer == "tuned" else "tuned"
     read = StudyPrompts(six_prompts(), six_prompts(), None, "raw", NEW_TOKENS, None, writer)  # type: ignore[arg-type]
-    responses = study_responses.StudyResponses(read, RunFolder(tmp_path), dict(held.study))
+    store = study_responses.FolderResponses(read, RunFolder(tmp_path), dict(held.study))
+    responses = study_responses.StudyResponses(read, store)
     with pytest.raises(PromptError, match=f"The {writer} model has no response to prompt 'p1' yet"):
         responses.response(None, other, 0)
 
@@ -226,6 +227,6 @@ def test_a_writer_that_has_not_written_is_named(held: Comparison, tmp_path: Path
 def test_every_finding_that_reads_prompts_runs_on_every_choice(pair_folders: Folders, tmp_path: Path) -> None:
     names = [name for name, finding in findings().items() if finding.reads != "weights"]
     for responses in ("tuned", "base"):
-        found = read_on(pair_folders, tmp_path / responses, responses, probes=names)
+        found = read_on(pair_folders, tmp_path / responses, responses, probes=names, prompts=six_prompts()[:3])
         assert list(found.verdicts) == names
         assert found.failures == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,26 +206,31 @@ def test_a_killed_run_goes_on_to_identical_results(
 
 
 def test_tables_and_report_are_written_again_without_torch(runs: dict[str, Comparison], tmp_path: Path) -> None:
-    out = copied(runs["mlp"], tmp_path / "run")
-    page = (out / "report.html").read_bytes()
-    (out / "report.html").unlink()
-    (out / "tables" / "turned_key.nc").unlink()
+    """Of a finding whose tables are netCDF, and of one whose tables are Parquet and CSV."""
+    out = {name: copied(runs[name], tmp_path / name) for name in ("mlp", "attribution")}
+    pages = {name: (folder / "report.html").read_bytes() for name, folder in out.items()}
+    for folder in out.values():
+        (folder / "report.html").unlink()
+    (out["mlp"] / "tables" / "turned_key.nc").unlink()
+    shutil.rmtree(out["attribution"] / "tables")
     code = f"""
 import sys
 from itlens.cli import main
-sys.argv = ["itlens", "report", {str(out)!r}]
-try:
-    main()
-except SystemExit as error:
-    assert error.code == 0, error.code
+for folder in {[*map(str, out.values())]!r}:
+    sys.argv = ["itlens", "report", folder]
+    try:
+        main()
+    except SystemExit as error:
+        assert error.code == 0, error.code
 print([name for name in ("torch", "transformers", "transformer_lens") if name in sys.modules])
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    assert (out / "report.html").read_bytes() == page
-    assert (out / "tables" / "turned_key.nc").exists()
+    assert {name: (folder / "report.html").read_bytes() for name, folder in out.items()} == pages
+    assert (out["mlp"] / "tables" / "turned_key.nc").exists()
+    assert (out["attribution"] / "tables" / "groups.parquet").exists()
 
 
 # ---- folders that are refused, and kept
