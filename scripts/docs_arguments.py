@@ -26,7 +26,7 @@ COMMON = {
     "deviations": "Standard deviations above the mean from which a cosine counts as related.",
     "device": '"cpu", "cuda" or "mps"; None: cuda where there is one.',
     "dtype": "Precision of weights and activations.",
-    "executor": '"local": this machine, one model at a time.',
+    "executor": '"local": this machine, one model at a time; "ray": the workers of a Ray cluster.',
     "fig": "A plotly figure.",
     "group": 'Which group of prompts (or layers); "all" for all.',
     "head": "The head, from 0.",

@@ -91,6 +91,18 @@ class Page:
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+_BACKGROUNDS = ("rgb(246, 247, 249)", "rgb(15, 18, 22)")  # light, dark
+
+
+def fits(page: Page, width: int, *, dark: bool) -> None:
+    """Assert that a page that was opened at this width and theme has nothing wider, in both themes."""
+    for there in (dark, not dark):
+        assert page.run(BACKGROUND) == _BACKGROUNDS[there]
+        assert page.run("document.documentElement.scrollWidth") <= width, "dark" if there else "light"
+        page.run("document.querySelector('button.theme').click()")
+
+
 @contextmanager
 def open_browser(profile: Path) -> Iterator[Page]:
     """A browser with a fresh profile folder; skips the test when there is no browser to drive."""
@@ -106,6 +118,7 @@ def open_browser(profile: Path) -> Iterator[Page]:
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     service = selenium.ChromeService(executable_path=driver)
     window = selenium.Chrome(options=options, service=service)
+    window.set_script_timeout(120)  # a busy machine takes a minute to draw a whole report
     window.get("about:blank")  # the start page asks for pieces of itself, which would count as the test's
     try:
         yield Page(window)

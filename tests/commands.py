@@ -64,6 +64,18 @@ class Commands:
         return err.removeprefix("itlens: ").rstrip("\n")
 
 
+def apart(*words: object, encoding: str = "utf-8") -> Outcome:
+    """Run a command in a process of its own, a fork of this one, whose output goes to files of this encoding."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        child = os.fork()
+        if not child:
+            _run_and_exit(words, out, err, encoding)
+        _, status = os.waitpid(child, 0)
+        said, _ = _without_preview(err.read_text(encoding))
+        return Outcome(os.waitstatus_to_exitcode(status), out.read_text(encoding), said)
+
+
 def interrupted(ready: Callable[[], bool], *words: object, by: signal.Signals = signal.SIGINT) -> Outcome:
     """Run a command in a process of its own, and press Ctrl-C (or send another signal) when it is `ready`.
 
@@ -86,12 +98,12 @@ def interrupted(ready: Callable[[], bool], *words: object, by: signal.Signals = 
         return Outcome(os.waitstatus_to_exitcode(status), out.read_text("utf-8"), said)
 
 
-def _run_and_exit(words: Sequence[object], out: Path, err: Path) -> NoReturn:
+def _run_and_exit(words: Sequence[object], out: Path, err: Path, encoding: str = "utf-8") -> NoReturn:
     """What the child does: it never comes back to the tests."""
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.stdout, sys.stderr = out.open("w", encoding="utf-8"), err.open("w", encoding="utf-8")
+        sys.stdout, sys.stderr = out.open("w", encoding=encoding), err.open("w", encoding=encoding)
         sys.argv = ["itlens", *map(str, words)]
         cli.main()
     except SystemExit as ended:

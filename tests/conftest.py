@@ -15,9 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jaxtyping import install_import_hook
 
-import tests.shapes
+from tests import shapes
+from tests.browser import browser
+
+__all__ = ["browser"]
+
+# Nothing that is imported while tests are collected is garbage, and the collector would go through it a hundred times.
+gc.disable()
 
 # Before torch or transformers are imported: both read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -42,7 +47,19 @@ ENFORCED = (
         for path in sorted((Path(__file__).parents[1] / "itlens" / "findings").glob("*/probe*.py"))
     ),
 )
-install_import_hook(ENFORCED, f"{tests.shapes.__name__}.check")
+shapes.install(ENFORCED)
+LONG = tuple(f"tests/{folder}/" for folder in ("study", "views", "cli", "planted", "annotate"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders with the longest files first: no worker is alone with one in the end. `make test` keeps this."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, from here on among what tests leave."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -33,9 +33,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tokenization", "prompts", "vocabulary", "annotate"),
     ("models",),
     ("weights",),
+    ("shapes",),
     ("hooked",),
     ("findings",),
-    ("planted", "study"),
+    ("planted", "study", "bench"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -178,7 +179,7 @@ def test_findings_do_not_know_one_another(finding: str) -> None:
 
 @pytest.mark.parametrize("finding", FINDINGS)
 def test_views_and_diffs_of_a_finding_stay_apart(finding: str) -> None:
-    """A view imports neither probe nor diff; a diff no view; only probes and detectors import torch at the top."""
+    """A view imports neither probe nor diff; a diff no view; only probes, detectors and benchmarks import torch."""
     for path in (PACKAGE / "findings" / finding).glob("*.py"):
         kind = path.stem.split("_")[0]
         theirs = {name.split(".")[3].split("_")[0] for name in own_imports(path) if name.count(".") >= 3}
@@ -186,7 +187,7 @@ def test_views_and_diffs_of_a_finding_stay_apart(finding: str) -> None:
             assert not theirs & {"probe", "diff"}, name_of(path)
         if kind == "diff":
             assert not theirs & {"probe", "view"}, name_of(path)
-        if kind not in ("probe", "detectors"):
+        if kind not in ("probe", "detectors", "benchmarks"):
             heavy = {module.split(".")[0] for module in imported(path, inside=kind != "finding")} & set(HEAVY)
             assert not heavy, f"{name_of(path)} imports {heavy}"
 
@@ -261,6 +262,8 @@ def test_light_modules_load_no_heavy_package() -> None:
     code = f"""
 import sys
 from importlib import import_module
+import itlens.results.store, itlens.results.aggregate, itlens.findings.attribution.diff
+assert "statsmodels" not in sys.modules
 for name in {names!r}:
     import_module(name)
     heavy = [package for package in {HEAVY!r} if package in sys.modules]
@@ -268,7 +271,9 @@ for name in {names!r}:
 import itlens
 itlens.Prompt, itlens.load_prompts, itlens.span_score, itlens.load, itlens.diff.attributions, itlens.views.report
 itlens.findings()
-assert not [package for package in {HEAVY!r} if package in sys.modules]
+from itlens.report import page
+page.circuitsvis()
+assert not [package for package in {(*HEAVY, "circuitsvis")!r} if package in sys.modules]
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
@@ -298,7 +303,7 @@ def test_what_no_module_does(path: Path) -> None:
     if path.name != "__init__.py" and name.split(".")[0] != "demo":
         lines = len(text.splitlines())
         assert lines <= MOST, "split it: a file knows one thing"
-        assert lines >= FEWEST or name in SLIVERS or path.name == "detectors.py", (
+        assert lines >= FEWEST or name in SLIVERS or path.name in ("detectors.py", "benchmarks.py"), (
             "join it with what must be read together"
         )
     assert not [word for word in ("TODO", "FIXME", "XXX") if word in text]

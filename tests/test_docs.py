@@ -93,11 +93,13 @@ GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.html"))
 
 def test_the_gallery_is_small_and_says_when_it_was_made() -> None:
     text = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
-    assert re.findall(r"\]\(gallery/(\w+\.html)\)", text) == ["pair.html", "template.html", "between.html"]
-    assert {page.name for page in GALLERY} == {"pair.html", "template.html", "between.html"}
+    assert sorted(re.findall(r"\]\(gallery/(\w+\.html)\)", text)) == [page.name for page in GALLERY]
+    assert {"pair.html", "template.html", "between.html"} <= {page.name for page in GALLERY}
     sizes = {page.name: page.stat().st_size for page in GALLERY}
+    real = sizes.pop("smollm2.html", 0)  # of 30 layers and 270 heads
     assert max(sizes.values()) <= 2_000_000, sizes
     assert sum(sizes.values()) <= 4_000_000, sizes
+    assert real <= 5_000_000
     assert re.search(r"Made on \d{4}-\d\d-\d\d with itlens \d+\.\d+\.\d+", text)
 
 
@@ -105,7 +107,7 @@ def test_the_gallery_is_small_and_says_when_it_was_made() -> None:
 def test_a_page_of_the_gallery_stands_alone(page: Path) -> None:
     """No link to a report that is not there, nothing from a network, and no folder of the machine that made it."""
     text = page.read_text(encoding="utf-8")
-    made = re.search(r"Made by itlens on (\d{4}-\d\d-\d\d)", text)
+    made = re.search(r"Made by itlens(?: [\d.]+\w*)? on (\d{4}-\d\d-\d\d)", text)
     assert made and made[1] in (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
     assert not re.findall(r'href="[^"#:]+\.html"', text)
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', text)

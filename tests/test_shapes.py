@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from itlens.hooked.hooks import at_layers
 from itlens.hooked.objectives import objective_function
 from itlens.results.density import importance_density
 from tests.conftest import ENFORCED
@@ -25,3 +29,15 @@ def test_a_wrong_type_is_refused_and_a_whole_number_is_a_float() -> None:
     with pytest.raises(TypeCheckError):
         importance_density("scores")  # type: ignore[arg-type]
     assert "itlens.results.density" in ENFORCED and "itlens.prompts" not in ENFORCED
+
+
+def test_definitions_of_one_code_share_their_checks_and_not_their_values() -> None:
+    """The same hook is defined again for every layer: each keeps its own layer, and each is enforced."""
+    read: list[tuple[int, float]] = []
+    model: Any = SimpleNamespace(cfg=SimpleNamespace(n_layers=2))
+    hooks = at_layers(model, "hook_resid_post", lambda layer, value: read.append((layer, value.item())))
+    for layer, (_, hook) in enumerate(hooks):
+        hook(torch.tensor(10.0 + layer), None)
+        with pytest.raises(TypeCheckError, match="value"):
+            hook("no tensor", None)  # type: ignore[arg-type]
+    assert read == [(0, 10.0), (1, 11.0)]

@@ -1,8 +1,8 @@
 """The command line: `itlens demo | compare | report | findings | attribute | attend | words | concepts | inspect |
-selftest`.
+selftest | bench`.
 
-Exit codes: 0 done; 2 wrong input, with one sentence on standard error; 130 interrupted (Ctrl-C) and 143 terminated
-(SIGTERM), with everything finished kept.
+Exit codes: 0 done; 1 `bench` found a ratio that fell; 2 wrong input, with one sentence on standard error; 130
+interrupted (Ctrl-C) and 143 terminated (SIGTERM), with everything finished kept.
 Heavy modules load inside the commands, so that `itlens --help` answers at once.
 """
 
@@ -22,6 +22,7 @@ import typer
 from itlens import __version__
 from itlens.cli.attend import attend_command
 from itlens.cli.attribute import attribute_command
+from itlens.cli.bench import bench_command
 from itlens.cli.compare import compare_command, demo_command, report_command, with_finding_options
 from itlens.cli.concepts import concepts_command
 from itlens.cli.examples import epilog
@@ -50,6 +51,7 @@ def application() -> typer.Typer:
     commands = (
         *(demo_command, with_finding_options(compare_command), report_command, findings_command),
         *(attribute_command, attend_command, words_command, concepts_command, inspect_command, selftest_command),
+        bench_command,
     )
     for command in commands:
         name = command.__name__.removesuffix("_command")

@@ -46,6 +46,7 @@ def examples() -> Mapping[str, tuple[str, ...]]:
             "itlens concepts TUNED --layer 3 --concept-vectors key --label --json > concepts.json",
         ),
         "inspect": ("itlens inspect TUNED", "itlens inspect BASE --no-check --json"),
+        "bench": ("itlens bench --list", "itlens bench --json today.json --against yesterday.json"),
         "selftest": ("itlens selftest", "itlens selftest BASE --repeats 2 --seed 1 --out selftest.json"),
     }
 

@@ -26,14 +26,13 @@ from itlens.prompts import save_prompts
 from itlens.report import terminal
 from itlens.study import Comparison, open_comparison
 from itlens.study.failure import Failure
-from tests.commands import Commands, interrupted
+from tests.commands import Commands, apart, interrupted
 from tests.study.studies import WORDS as VOCABULARY
 from tests.study.studies import Counted, registered
 from tests.study.toy import Louder
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "transformers", "transformer_lens")
 PROMPT = "Translate the word: cat."
 WORDS = ("cat", "dog", "horse", "mouse", "apple", "pear")
 
@@ -88,30 +87,6 @@ print([name for name in ("torch", "transformers", "transformer_lens") if name in
     assert done.stderr == ""
     for flag in ("--prompts", "--max-new-tokens", "--responses", "--sample", "--concept-vectors"):
         assert flag in done.stdout
-
-
-def test_report_writes_again_without_torch(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
-    folder = shutil.copytree(finished, tmp_path / "run")
-    before = (folder / "report.html").read_bytes()
-    shutil.rmtree(folder / "tables")
-    (folder / "report.html").unlink()
-    done = python(
-        f"""
-import sys
-from itlens.cli import main
-sys.argv = ["itlens", "report", {str(folder)!r}]
-try:
-    main()
-except SystemExit as error:
-    assert error.code == 0, error.code
-print([name for name in {HEAVY!r} if name in sys.modules])
-"""
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert (folder / "report.html").read_bytes() == before and (folder / "tables" / "groups.parquet").exists()
 
 
 def test_the_console_script_is_main() -> None:
@@ -486,10 +461,10 @@ def test_attribute_shows_characters_once_and_nothing_that_steers(commands: Comma
 
 
 def test_attribute_in_a_terminal_that_lacks_the_characters(base: Path) -> None:
-    command = [sys.executable, "-m", "itlens", "attribute", str(base), "--prompt", "a 🙂", "--response", "数"]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = subprocess.run(command, capture_output=True, env=environment, check=False)
-    assert done.returncode == 0 and b"\\U0001f642234" in done.stdout and b"\\u6570" in done.stdout
+    code, printed, err = apart("attribute", base, "--prompt", "a 🙂", "--response", "数", encoding="ascii")
+    assert (code, err) == (0, "")
+    assert "\\U0001f642234" in printed
+    assert "\\u6570" in printed
 
 
 def test_attribute_has_the_prompts_form_and_advice_for_an_empty_response(commands: Commands, base: Path) -> None:

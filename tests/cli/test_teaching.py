@@ -29,6 +29,7 @@ from tests.tiny import tiny_folder
 
 WORDS = ("cat", "dog", "horse", "mouse", "apple", "pear")
 NAMES = ("demo", "compare", "report", "findings", "attribute", "attend", "words", "concepts", "inspect", "selftest")
+NAMES += ("bench",)
 
 
 @pytest.fixture(scope="module")

@@ -314,12 +314,7 @@ def test_json(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == ["\ud800"]
 
 
-def test_no_torch_is_needed():
-    code = (
-        "import sys, itlens.results.store, itlens.results.aggregate, itlens.findings.attribution.diff;"
-        "print([m for m in ('torch', 'transformers', 'transformer_lens', 'statsmodels') if m in sys.modules])"
-    )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60).strip() == "[]"
+def test_save_and_load_are_public():
     assert itlens.save is save and itlens.load is load
 
 

@@ -9,12 +9,9 @@ import itlens
 from itlens import Vocabulary, WordVectors
 from itlens.prompts import Prompt
 from itlens.study import Comparison
-from tests.browser import browser
 from tests.study.studies import WORDS, small
 from tests.tiny import tiny_folder
 from tests.views.factory import HOSTILE
-
-__all__ = ["browser"]
 
 
 @pytest.fixture(scope="session")

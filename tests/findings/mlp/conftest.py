@@ -1,7 +1,0 @@
-"""The browser that draws concept cards."""
-
-from __future__ import annotations
-
-from tests.browser import browser
-
-__all__ = ["browser"]
