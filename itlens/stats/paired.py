@@ -35,6 +35,7 @@ PAIRED_COLUMNS = (
     *("t_paired", "p_paired", "w_wilcoxon", "p_wilcoxon", "t_welch", "p_welch", "note"),
 )
 MEASURES = ("n", "base_mean", "tuned_mean", "difference", "ci_low", "ci_high", "effect_size", "p_paired", "p_bh")
+_SMALL = 30  # items; below, an interval is that of the t-test
 _SIGNS = 13  # differences, up to which all choices of their signs are counted: 8,192
 _CELLS = 512  # at a time, in the bootstrap: 2,000 draws of them take 8 MB
 
@@ -89,6 +90,16 @@ def no_spread(difference: float, item: str = "prompt") -> str:
     if abs(difference) < 1e-12:
         return f"no difference in any {item}"
     return f"the same difference in every {item}: no t-test"
+
+
+def interval_beside_p(n: int, p: float, difference: float, t: float, low: float, high: float) -> tuple[float, float]:
+    """Return the 95 % interval that a sentence says next to a p-value: the bootstrap's, low and high, or, with fewer
+    than 30 items and where the two disagree on zero, that of the t-test, which p is of."""
+    agree = (low > 0 or high < 0) == (p < 0.05)
+    if not np.isfinite(t) or t == 0 or (n >= _SMALL and agree):
+        return low, high
+    half = float(stats.t.ppf(0.975, n - 1)) * difference / t  # difference / t is the standard error
+    return difference - half, difference + half
 
 
 def mean(x: np.ndarray) -> float:

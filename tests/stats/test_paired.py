@@ -14,6 +14,7 @@ from itlens.stats.paired import (
     adjust,
     bootstrap_interval,
     cohen_dz,
+    interval_beside_p,
     paired_cells,
     paired_row,
     paired_t,
@@ -129,3 +130,16 @@ def test_cells_of_no_prompt_are_not_numbers() -> None:
     rows = paired_cells(np.empty((0, 3)), np.empty((0, 3)))
     assert rows["n"].tolist() == [0, 0, 0]
     assert all(np.isnan(values).all() for name, values in rows.items() if name != "n")
+
+
+def test_an_interval_beside_a_p_is_that_of_the_same_test() -> None:
+    """Eleven items: the bootstrap's interval leaves zero out, and the t-test's p is above 0.05."""
+    x = np.array([-6.1, -4.2, 0.9, -0.4, 1.2, -3.9, -0.2, 0.6, -5.0, -0.1, -0.2])
+    row = paired_row(np.zeros(11), x)
+    test = stats.ttest_1samp(x, 0)
+    expected = test.confidence_interval()
+    found = interval_beside_p(11, row["p_paired"], row["difference"], row["t_paired"], row["ci_low"], row["ci_high"])
+    assert found == pytest.approx((expected.low, expected.high))
+    assert interval_beside_p(30, 0.01, 1.0, 3.0, 0.2, 1.8) == (0.2, 1.8)
+    low, high = interval_beside_p(30, 0.06, 1.0, 1.95, 0.2, 1.8)
+    assert low < 0 < high, "they disagree on zero"

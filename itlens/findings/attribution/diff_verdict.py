@@ -17,14 +17,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy import stats
 
 from itlens.findings.base import Direction, Headline, Tables, Verdict
-from itlens.stats.paired import p_text
+from itlens.stats.paired import interval_beside_p, p_text
 
 # whose responses the models were read on; own: each model on its own
 Writer: TypeAlias = Literal["own", "tuned", "base", "given"]
-_SMALL = 30  # prompts below which the verdict's interval is that of the t-test
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class _Test:
         values = {name: float(row[name]) for name in ("difference", "ci_low", "ci_high", "t_paired", "p_paired")}
         n, ranks = int(row["n"]), float(row["p_wilcoxon"])
         p = values["p_paired"] if np.isfinite(values["p_paired"]) else ranks
-        low, high = _interval(n, p, *(values[name] for name in ("difference", "t_paired", "ci_low", "ci_high")))
+        low, high = interval_beside_p(n, p, *(values[name] for name in ("difference", "t_paired", "ci_low", "ci_high")))
         means = float(row["base_mean"]), float(row["tuned_mean"])
         return cls(n, *means, values["difference"], low, high, p, values["t_paired"], ranks)
 
@@ -237,15 +235,6 @@ def _holds(tables: Tables, whole: _Test, equal: _Test, writer: Writer, alpha: fl
     if writer == "own" and equal.p < alpha and equal.sign == whole.sign:
         holds.insert(0, "at equal response length")
     return " and ".join(holds)
-
-
-def _interval(n: int, p: float, difference: float, t: float, low: float, high: float) -> tuple[float, float]:
-    """Return the 95 % interval that is said next to a p-value (see the module); low, high: the bootstrap's."""
-    agree = (low > 0 or high < 0) == (p < 0.05)
-    if not np.isfinite(t) or t == 0 or (n >= _SMALL and agree):
-        return low, high
-    half = float(stats.t.ppf(0.975, n - 1)) * difference / t  # difference / t is the standard error
-    return difference - half, difference + half
 
 
 def _signed(value: float) -> str:

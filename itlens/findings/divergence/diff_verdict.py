@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from itlens.findings.base import Headline, Tables, Verdict
-from itlens.stats.paired import is_tested, p_text
+from itlens.stats.paired import interval_beside_p, is_tested, p_text
 
 _LEVEL = 0.05
 
@@ -69,8 +69,13 @@ def divergence_verdict(tables: Tables) -> Verdict:
 
 
 def decision_rows(tests: pd.DataFrame) -> dict[str, pd.Series]:
-    """Return the rows of all prompts, by statistic."""
-    return {str(row["statistic"]): row for _, row in tests[tests["group"] == "all"].iterrows()}
+    """Return the rows of all prompts, by statistic, each with the interval that goes with its p."""
+    rows = {}
+    for _, row in tests[tests["group"] == "all"].iterrows():
+        values = (row[name] for name in ("n", "p_paired", "difference", "t_paired", "ci_low", "ci_high"))
+        row["ci_low"], row["ci_high"] = interval_beside_p(*values)
+        rows[str(row["statistic"])] = row
+    return rows
 
 
 def _where(parted: pd.DataFrame, prompts: int) -> str:
