@@ -97,7 +97,7 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def main() -> None:
+def _main() -> None:
     """Write a pair as the command line asks for it."""
     parser = argparse.ArgumentParser(
         prog="python -m itlens.shapes.checkpoint", description=(__doc__ or "").split("\n")[0]
@@ -112,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()
