@@ -98,8 +98,26 @@ def interval_beside_p(n: int, p: float, difference: float, t: float, low: float,
     agree = (low > 0 or high < 0) == (p < 0.05)
     if not np.isfinite(t) or t == 0 or (n >= _SMALL and agree):
         return low, high
-    half = float(stats.t.ppf(0.975, n - 1)) * difference / t  # difference / t is the standard error
+    half = _half_width(difference, t, n)
     return difference - half, difference + half
+
+
+def t_interval(mean: float, p: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a mean from the two-sided p of its t-test against 0: it excludes 0 where p < 0.05.
+
+    (0, 0) for a mean of 0 with p = 1; NaN without a test.
+    """
+    if not np.isfinite(p) or n < 2:
+        return np.nan, np.nan
+    if p >= 1:
+        return (0.0, 0.0) if mean == 0 else (np.nan, np.nan)
+    half = _half_width(mean, float(stats.t.isf(p / 2, n - 1)), n) if p > 0 else 0.0
+    return mean - half, mean + half
+
+
+def _half_width(mean: float, t: float, n: int) -> float:
+    """Return half the width of the 95 % interval of a mean of n items; its standard error is |mean| / |t|."""
+    return float(stats.t.ppf(0.975, n - 1) * abs(mean) / abs(t))
 
 
 def mean(x: np.ndarray) -> float:

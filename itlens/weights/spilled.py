@@ -4,8 +4,7 @@ Where both models' weights are compared and the files of the base cannot be read
 in memory for the other. 1. Each layer's parameters, as the probe reads them, are written to a file of their own in a
 temporary folder, and the rows of embedding and unembedding as well. 2. A layer is read back as a view of the mapped
 file, rows of words from their places in it. Values, precision and the order in memory are the model's own, so that sums
-round alike. 3. The folder goes with the
-object that holds it, at the end of the study.
+round alike. 3. The folder goes with the object that holds it, at the end of the study.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError, first_few
-from itlens.findings.faithfulness.diff_verdict import t_interval
 from itlens.findings.shared import model_names
 from itlens.results.provenance import provenance
 from itlens.stats.paired import (
@@ -36,6 +35,7 @@ from itlens.stats.paired import (
     mean,
     no_spread,
     paired_t,
+    t_interval,
     too_few,
 )
 

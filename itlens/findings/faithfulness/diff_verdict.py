@@ -8,11 +8,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from itlens.errors import ResultError
 from itlens.findings.base import Direction, Headline, Verdict
-from itlens.stats.paired import p_text
+from itlens.stats.paired import p_text, t_interval
 
 _DOING = {"deletion": "removing the first tokens", "insertion": "keeping only the first tokens"}
 _LEVEL = 0.05
@@ -50,19 +49,6 @@ def judge_methods(table: pd.DataFrame) -> dict[str, Verdict]:
         rows = {str(row["direction"]): _Row.of(row, nats) for _, row in of_method.iterrows()}
         verdicts[str(method)] = _judge(rows)
     return verdicts
-
-
-def t_interval(mean: float, p: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a mean from the two-sided p of its t-test against 0: it excludes 0 where p < 0.05.
-
-    The standard error is |mean| / |t|, and t follows from p. (0, 0) for a mean of 0 with p = 1; NaN without a test.
-    """
-    if not np.isfinite(p) or n < 2:
-        return np.nan, np.nan
-    if p >= 1:
-        return (0.0, 0.0) if mean == 0 else (np.nan, np.nan)
-    half = float(stats.t.ppf(0.975, n - 1) * abs(mean) / stats.t.isf(p / 2, n - 1)) if p > 0 else 0.0
-    return mean - half, mean + half
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import xarray as xr
 from scipy import stats
 
 import itlens
-from itlens.findings.faithfulness.diff_verdict import judge_methods, t_interval
+from itlens.findings.faithfulness.diff_verdict import judge_methods
+from itlens.stats.paired import t_interval
 
 
 def deleted(prompt: str, advantage: float, model: str = "m", whole: float = 2.0) -> xr.Dataset:
