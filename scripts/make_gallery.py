@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import itlens
 
@@ -27,8 +28,20 @@ BASE, TUNED = itlens.demo.base_path(), itlens.demo.tuned_path()
 NOW = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
+def small_page() -> dict[str, Any]:
+    """Return options that keep a page small: fewer words and concepts than usual."""
+    return {
+        "vocabulary": itlens.Vocabulary.load("builtin", size=3000),
+        "top_k": 12,
+        "concept_vectors": "value",
+        "components": 20,
+        "concept_words": 12,
+        "rendered_at": NOW,
+    }
+
+
 def pair() -> Path:
-    """Compare the embedded pair by every finding; fewer words and concepts than usual keep the page small."""
+    """Compare the embedded pair by every finding."""
     comparison = itlens.compare(
         BASE,
         TUNED,
@@ -38,12 +51,7 @@ def pair() -> Path:
         limit=20,
         max_new_tokens=16,
         responses="tuned",
-        vocabulary=itlens.Vocabulary.load("builtin", size=3000),
-        top_k=12,
-        concept_vectors="value",
-        components=20,
-        concept_words=12,
-        rendered_at=NOW,
+        **small_page(),
     )
     return comparison.report_path
 
@@ -92,12 +100,7 @@ def smollm2() -> Path:
         limit=12,
         max_new_tokens=16,
         responses="tuned",
-        vocabulary=itlens.Vocabulary.load("builtin", size=3000),
-        top_k=12,
-        concept_vectors="value",
-        components=20,
-        concept_words=12,
-        rendered_at=NOW,
+        **small_page(),
     )
     return comparison.report_path
 
