@@ -8,15 +8,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test examples cluster run-only install lint types docs browser models transformerlens4 wheel clean
+# an import of the package compiles 350 modules where nobody has kept them: tests start many processes
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test examples cluster run-only install compiled lint types docs browser models transformerlens4 wheel clean
 
 demo: run-only
 	$(BIN)/itlens demo --out runs/demo
 
-test: install browser models
+test: install browser models compiled
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not documentation and not cluster"
 
-examples: docs browser models
+examples: docs browser models compiled
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m documentation
 
 # what a run needs
@@ -49,6 +52,9 @@ cluster: install
 # the wheel as users get it: built, installed into an environment of its own beside the dependencies, and run there
 wheel: install
 	sh tests/run_wheel.sh $(BIN)/python
+
+compiled: run-only
+	$(BIN)/python -m compileall -q -j 2 itlens
 
 # headless Chromium for the tests of the report; those tests say so where it is missing
 browser:

@@ -92,14 +92,22 @@ def no_spread(difference: float, item: str = "prompt") -> str:
     return f"the same difference in every {item}: no t-test"
 
 
-def interval_beside_p(n: int, p: float, difference: float, t: float, low: float, high: float) -> tuple[float, float]:
-    """Return the 95 % interval that a sentence says next to a p-value: the bootstrap's, low and high, or, with fewer
-    than 30 items and where the two disagree on zero, that of the t-test, which p is of."""
+def interval_beside_p(n: int, p: float, difference: float, low: float, high: float) -> tuple[float, float]:
+    """Return the 95 % interval that a sentence says next to the p of a t-test of n items: the bootstrap's (low, high),
+    or, with fewer than 30 items and where the two disagree on zero, that of the t-test."""
     agree = (low > 0 or high < 0) == (p < 0.05)
-    if not np.isfinite(t) or t == 0 or (n >= _SMALL and agree):
+    if not np.isfinite(p) or low == high or (n >= _SMALL and agree):
         return low, high
-    half = _half_width(difference, t, n)
-    return difference - half, difference + half
+    of_t = t_interval(difference, p, n)
+    return of_t if np.isfinite(of_t[0]) else (low, high)
+
+
+def as_said(row: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a row of a table of paired tests for a sentence: its interval is the one that goes with its p."""
+    said = row.copy()
+    values = (row[name] for name in ("n", "p_paired", "difference", "ci_low", "ci_high"))
+    said["ci_low"], said["ci_high"] = interval_beside_p(*values)
+    return said
 
 
 def t_interval(mean: float, p: float, n: int) -> tuple[float, float]:

@@ -138,8 +138,8 @@ def test_an_interval_beside_a_p_is_that_of_the_same_test() -> None:
     row = paired_row(np.zeros(11), x)
     test = stats.ttest_1samp(x, 0)
     expected = test.confidence_interval()
-    found = interval_beside_p(11, row["p_paired"], row["difference"], row["t_paired"], row["ci_low"], row["ci_high"])
+    found = interval_beside_p(11, row["p_paired"], row["difference"], row["ci_low"], row["ci_high"])
     assert found == pytest.approx((expected.low, expected.high))
-    assert interval_beside_p(30, 0.01, 1.0, 3.0, 0.2, 1.8) == (0.2, 1.8)
-    low, high = interval_beside_p(30, 0.06, 1.0, 1.95, 0.2, 1.8)
+    assert interval_beside_p(30, 0.01, 1.0, 0.2, 1.8) == (0.2, 1.8)
+    low, high = interval_beside_p(30, 0.06, 1.0, 0.2, 1.8)
     assert low < 0 < high, "they disagree on zero"

@@ -2,8 +2,10 @@
 
 Every cell of every statistic (layer, head, class of token) is one comparison. All are corrected together
 (Benjamini-Hochberg), since the strongest of thousands is always strong. Of those below alpha, the one with the largest
-|d_z| is named. The logit lens is left out where anything else was measured: it reads how likely the response is, and
-the model that wrote the response is favoured there by construction.
+|d_z| is named, but none that hardly depends on the prompt where there is another: what the first layers do with the
+tokens of a fixed template is one measurement, and its |d_z| grows without bound. The logit lens is left out where
+anything else was measured: it reads how likely the response is, and the model that wrote the response is favoured
+there by construction.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import xarray as xr
 
 from itlens.errors import ResultError
 from itlens.findings.base import Headline, Verdict
-from itlens.stats.paired import adjust, p_text
+from itlens.stats.paired import adjust, interval_beside_p, p_text
 
+_ONE_MEASUREMENT = 100.0  # |d_z| beyond which prompts differ by less than a hundredth of the difference
 SPREADS = "Later layers read what earlier ones changed, so the size of a difference says more than the count."
 
 
@@ -80,17 +83,17 @@ def _changed(
     prompts, compared, count = int(chosen["prompts"]), int(np.isfinite(corrected).sum()), int(significant.sum())
     cell = _strongest(statistics, corrected, significant)
     at = cell.measures
+    values = (at[name] for name in ("p_paired", "difference", "ci_low", "ci_high"))
+    low, high = interval_beside_p(int(at["n"]), *values)
     differ = "differs" if count == 1 else "differ"
     sentence = (
         f"{count:,} of {compared:,} activation statistics {differ} significantly (n = {prompts} prompts), most "
         f"{cell.name}: {at['tuned_mean']:.3g} in the tuned model, {at['base_mean']:.3g} in the base (difference "
-        f"{at['difference']:+.3g}, 95 % interval {at['ci_low']:.3g} to {at['ci_high']:.3g}, d_z "
+        f"{at['difference']:+.3g}, 95 % interval {low:.3g} to {high:.3g}, d_z "
         f"{at['effect_size']:.2f}, {p_text(cell.p)} after correction)."
     )
     texts = _other_texts(chosen)
-    strongest = Headline(
-        f"difference of {cell.name}", at["difference"], at["ci_low"], at["ci_high"], cell.p, int(at["n"])
-    )
+    strongest = Headline(f"difference of {cell.name}", at["difference"], low, high, cell.p, int(at["n"]))
     return Verdict(
         f"{sentence} {texts or SPREADS}",
         direction="changed",
@@ -120,9 +123,10 @@ def _share(count: int, compared: int, p: float | None = None) -> Headline:
 
 
 def _strongest(statistics: dict[str, xr.DataArray], corrected: np.ndarray, significant: np.ndarray) -> _Cell:
-    """Return the significant cell with the largest |d_z|."""
-    effect = _cells(statistics, "effect_size")
-    place = int(np.argmax(np.where(significant, np.nan_to_num(np.abs(effect)), -1.0)))
+    """Return the significant cell with the largest |d_z|, one that depends on the prompt where there is any."""
+    effect = np.nan_to_num(np.abs(_cells(statistics, "effect_size")))
+    named = significant & (effect < _ONE_MEASUREMENT)
+    place = int(np.argmax(np.where(named if named.any() else significant, effect, -1.0)))
     p = float(corrected[place])
     for name, table in statistics.items():
         size = int(np.prod(table.shape[1:]))

@@ -10,7 +10,7 @@ import pandas as pd
 from itlens.findings.activation_difference.columns import random_range
 from itlens.findings.base import Headline, Tables, Verdict
 from itlens.report.numbers import headline
-from itlens.stats.paired import is_tested, p_text
+from itlens.stats.paired import as_said, interval_beside_p, is_tested, p_text
 
 _LEVEL = 0.05
 _MOST, _ALIKE = 0.5, 0.9  # energy in one direction, cosine of halves: "mostly in one direction" beyond both
@@ -75,7 +75,7 @@ def difference_verdict(tables: Tables) -> Verdict:
 
 def mean_row(places: pd.DataFrame) -> pd.Series:
     """Return the row of the mean over positions."""
-    return places.iloc[0]
+    return as_said(places.iloc[0])
 
 
 def words_of(words: pd.DataFrame, lens: str, direction: str) -> pd.Series:
@@ -89,8 +89,13 @@ def strongest(dial: pd.DataFrame | None, statistic: str = "logprob") -> pd.Serie
     if dial is None:
         return None
     rows = dial[(dial["statistic"] == statistic) & (dial["model"] == "base")]
+    if not len(rows):
+        return None
     one = rows[rows["strength"] == 1]
-    return (one if len(one) else rows).iloc[0] if len(rows) else None
+    row = (one if len(one) else rows).iloc[0].copy()
+    values = (row[name] for name in ("n", "change_p", "change", "change_low", "change_high"))
+    row["change_low"], row["change_high"] = interval_beside_p(*values)
+    return row
 
 
 def _is_significant(row: pd.Series) -> bool:

@@ -122,7 +122,7 @@ def _heads(number: float) -> str:
 
 def _kept_gained_lost(ds: xr.Dataset) -> str:
     kept, gained, lost = (int(ds[name].sum()) for name in ("kept", "gained", "lost"))
-    return f"Of the word pairs, {kept} are kept, {gained} gained and {lost} lost."
+    return f"Of the word pairs, {kept:,} are kept, {gained:,} gained and {lost:,} lost."
 
 
 def _single_heads(ds: xr.Dataset, alpha: float) -> str:

@@ -72,7 +72,7 @@ class _Test:
         values = {name: float(row[name]) for name in ("difference", "ci_low", "ci_high", "t_paired", "p_paired")}
         n, ranks = int(row["n"]), float(row["p_wilcoxon"])
         p = values["p_paired"] if np.isfinite(values["p_paired"]) else ranks
-        low, high = interval_beside_p(n, p, *(values[name] for name in ("difference", "t_paired", "ci_low", "ci_high")))
+        low, high = interval_beside_p(n, p, *(values[name] for name in ("difference", "ci_low", "ci_high")))
         means = float(row["base_mean"]), float(row["tuned_mean"])
         return cls(n, *means, values["difference"], low, high, p, values["t_paired"], ranks)
 

@@ -19,7 +19,7 @@ from itlens.findings.behaviour.traits import GIVEN, NUMBERS, response_traits
 from itlens.findings.behaviour.view import behaviour_cards, link_map
 from itlens.report.blocks import Block, Figure, Table, Text
 from itlens.report.numbers import interval, number
-from itlens.stats.paired import is_tested, p_text
+from itlens.stats.paired import as_said, is_tested, p_text
 
 if TYPE_CHECKING:
     from itlens.models import HookedModel
@@ -75,7 +75,7 @@ class Behaviour(Finding):
         rows = of_all(tables["behaviour_tests"])
         if not is_tested(rows.iloc[0]):
             return Verdict(f"Not tested: {rows['note'].iloc[0]}.", tested=False)
-        ranked = rows.sort_values("p_holm", kind="stable")
+        ranked = rows.apply(as_said, axis=1).sort_values("p_holm", kind="stable")
         significant = ranked[ranked["p_holm"] < LEVEL]
         if not len(significant):
             nearest = ranked.iloc[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from itlens.findings.base import Headline, Tables, Verdict
-from itlens.stats.paired import interval_beside_p, is_tested, p_text
+from itlens.stats.paired import as_said, is_tested, p_text
 
 _LEVEL = 0.05
 
@@ -72,9 +72,7 @@ def decision_rows(tests: pd.DataFrame) -> dict[str, pd.Series]:
     """Return the rows of all prompts, by statistic, each with the interval that goes with its p."""
     rows = {}
     for _, row in tests[tests["group"] == "all"].iterrows():
-        values = (row[name] for name in ("n", "p_paired", "difference", "t_paired", "ci_low", "ci_high"))
-        row["ci_low"], row["ci_high"] = interval_beside_p(*values)
-        rows[str(row["statistic"])] = row
+        rows[str(row["statistic"])] = as_said(row)
     return rows
 
 

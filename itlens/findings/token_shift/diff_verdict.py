@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from itlens.findings.base import Headline, Tables, Verdict
-from itlens.stats.paired import is_tested, p_text
+from itlens.stats.paired import as_said, is_tested, p_text
 
 _LEVEL = 0.05
 _WRITERS = {
@@ -65,12 +65,12 @@ def token_shift_verdict(tables: Tables) -> Verdict:
 def rows_of_all(tests: pd.DataFrame) -> dict[str, pd.Series]:
     """Return the rows of all prompts, by statistic."""
     chosen = tests[tests["group"] == "all"]
-    return {str(row["statistic"]): row for _, row in chosen.iterrows()}
+    return {str(row["statistic"]): as_said(row) for _, row in chosen.iterrows()}
 
 
 def first_row(table: pd.DataFrame) -> pd.Series:
     """Return the row of all prompts."""
-    return table.iloc[0]
+    return as_said(table.iloc[0])
 
 
 def _depth_sentence(depth: pd.Series, first: int) -> str:

@@ -139,6 +139,18 @@ def test_the_verdict_names_what_changed_most() -> None:
     )
 
 
+def test_what_is_the_same_on_every_prompt_is_not_named_first() -> None:
+    """What a first layer does with the tokens of a template hardly depends on the prompt: its d_z has no bound."""
+    base = result(prompts=20)
+    tuned = moved(base)
+    tuned["attention_mass"].loc[{"layer": 1, "head": 2, "token_class": "instruction"}] += 6.0
+    place = {"layer": 0, "head": 0, "token_class": "first"}
+    tuned["attention_mass"].loc[place] = base["attention_mass"].loc[place] + 0.5 + 1e-4 * np.arange(20) / 20
+    said = itlens.diff.activations_verdict(itlens.diff.activations(base, tuned))
+    assert "of 24 activation statistics differ significantly" in said
+    assert "most attention mass on instruction tokens in head L1H2: " in said
+
+
 def test_the_verdict_says_when_nothing_can_be_told() -> None:
     base = result()
     verdict = itlens.diff.activations_verdict

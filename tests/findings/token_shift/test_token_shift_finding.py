@@ -41,7 +41,7 @@ def test_the_verdict_says_how_much_and_where(found: Any) -> None:
     assert verdict.direction == "changed"
     assert verdict.sentence == (
         "79.2 % of the response's tokens are the base's first choice too and 20.8 % rank beyond its third (8 prompts; "
-        "first choices +20.8 points in the tuned model, 95 % interval 17.7 to 24.0, p < 0.001). The first 5 tokens "
+        "first choices +20.8 points in the tuned model, 95 % interval 17.1 to 24.6, p < 0.001). The first 5 tokens "
         "carry 100.0 % of the divergence, 58.3 points more than an even spread would give them (95 % interval 58.3 to "
         "58.3, p = 0.008, 8 prompts with longer responses)."
     )
