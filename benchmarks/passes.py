@@ -5,8 +5,9 @@ model's greedy responses, which are generated before anything is counted. Goals:
 beyond generation, divergence (all boundaries) at most (layers + 4) / 2 + 4, activation difference at most 2.3 a text.
 
 "Tokens" counts what enters a block, of what one plain pass of one model over the same texts would put in: it does not
-depend on the load of the machine. "Calls" counts the runs of blocks, where many rows of a batch are one. "Time" is that
-of the probe / that of plain passes (`model(tokens)`, logits of all positions, a text at a time), in turns.
+depend on the load of the machine. "Calls" counts the runs of blocks, where many rows of a batch are one. "Time" is the
+processor time of the probe / that of plain passes (`model(tokens)`, logits of all positions, a text at a time), in
+turns.
 
     python benchmarks/passes.py [BASE [TUNED]] [--adapter A] [--texts 200] [--prompts 4] [--max-new-tokens 32]
         [--only NAME,NAME] [--rounds 1]
@@ -84,9 +85,9 @@ def plain_passes(model: Any, ids: Ids) -> None:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def counted_blocks(pair: Any, run: Callable[[], object]) -> tuple[int, int]:

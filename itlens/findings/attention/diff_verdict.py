@@ -53,9 +53,10 @@ def _tested(ds: xr.Dataset, row: dict[str, float], alpha: float) -> Verdict:
     agrees = _agrees(row, direction)
     size = f"{100 * row['difference']:+.1f} points"
     figures = (
-        f"the counts of instruction verbs rose in {row['instruction_share']:.0%} of the heads in which they changed, "
-        f"those of general verbs in {row['general_share']:.0%} (difference {size}, {_range(row, agrees)}, permutation "
-        f"{p_text(row['p_null'])}; {row['instruction_verbs']} and {row['general_verbs']} verbs, {_heads(row['heads'])})"
+        f"the counts of instruction verbs rose in {100 * row['instruction_share']:.0f} % of the heads in which they "
+        f"changed, those of general verbs in {100 * row['general_share']:.0f} % (difference {size}, "
+        f"{_range(row, agrees)}, permutation {p_text(row['p_null'])}; {row['instruction_verbs']} and "
+        f"{row['general_verbs']} verbs, {_heads(row['heads'])})"
     )
     words = {"higher": "more", "lower": "fewer"}.get(direction, "")
     claim = f"Tuned heads relate {words} words to instruction verbs" if words else "No significant change"

@@ -218,9 +218,9 @@ def _toward_tasks(task: TaskShare, rotation: Rotation) -> str:
     if np.isfinite(task.p_seeds) and (task.p_seeds < task.alpha) != (task.p < task.alpha):
         seeds = f", but {p_text(task.p_seeds)} by the paper's t-test over seeds"
     return (
-        f"{_direction(task, rotation)}: of the {task.out_of}, {task.base:.1%} serve a user task in the base model and "
-        f"{task.tuned:.1%} in the tuned one (difference {_points(task.difference)} points, 95 % interval "
-        f"{_points(task.low)} to {_points(task.high)}, permutation {p_text(task.p)}{seeds})."
+        f"{_direction(task, rotation)}: of the {task.out_of}, {100 * task.base:.1f} % serve a user task in the base "
+        f"model and {100 * task.tuned:.1f} % in the tuned one (difference {_points(task.difference)} points, 95 % "
+        f"interval {_points(task.low)} to {_points(task.high)}, permutation {p_text(task.p)}{seeds})."
     )
 
 
@@ -243,7 +243,8 @@ def _single(shares: pd.DataFrame, alpha: float) -> str:
     if single.empty:
         return "No single task or level changed significantly (Holm)."
     changes = [
-        f"{row['category']} {'rose' if row['difference'] > 0 else 'fell'} from {row['base']:.1%} to {row['tuned']:.1%}"
+        f"{row['category']} {'rose' if row['difference'] > 0 else 'fell'} from {100 * row['base']:.1f} % to "
+        f"{100 * row['tuned']:.1f} %"
         for row in single.to_dict("records")
     ]
     return f"Single ones that changed significantly (Holm): {', '.join(changes)}."

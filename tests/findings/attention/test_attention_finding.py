@@ -255,7 +255,7 @@ class TestVerdict:
         verdict = _verdict(ds)
         assert (verdict.direction, verdict.tested, verdict.caveat) == ("higher", True, "")
         assert verdict.sentence.startswith(
-            "Tuned heads relate more words to instruction verbs: the counts of instruction verbs rose in 62%"
+            "Tuned heads relate more words to instruction verbs: the counts of instruction verbs rose in 62 %"
         )
         assert "difference +12.0 points, 95 % interval +4.0 to +20.0, permutation p = 0.01" in verdict.sentence
         first = verdict.numbers[0]
@@ -269,7 +269,7 @@ class TestVerdict:
     def test_an_interval_that_disagrees_is_not_given_as_its_interval(self, ds: xr.Dataset) -> None:
         verdict = _verdict(_with(ds, p_null=0.2))
         assert verdict.direction == "none"
-        assert verdict.sentence.startswith("No significant change: the counts of instruction verbs rose in 62%")
+        assert verdict.sentence.startswith("No significant change: the counts of instruction verbs rose in 62 %")
         assert "interval +4.0" not in verdict.sentence
         assert "random verb sets −6.0 to +7.0, permutation p = 0.2" in verdict.sentence
         assert verdict.sentence.endswith(
