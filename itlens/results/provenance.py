@@ -5,6 +5,7 @@ Only strings, numbers and lists of them, so that netCDF and Parquet keep them as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -52,6 +53,12 @@ def word_attrs(probe: str, weights: Weights, vocab: Vocabulary, **settings: Any)
 def short_name(name: str) -> str:
     """Return the last part of a model's name or path, which is what people call it."""
     return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or name
+
+
+def model_label(attrs: Mapping[Any, Any], side: str = "") -> str:
+    """Return what people call the model of a result, or of one side of it, with its adapter: "gemma-3-270m + sft"."""
+    names = (f"{side}_{name}" if side else name for name in ("model", "adapter"))
+    return " + ".join(short_name(str(attrs[name])) for name in names if attrs.get(name))
 
 
 def text_id(text: str) -> str:

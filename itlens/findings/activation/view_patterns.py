@@ -21,7 +21,7 @@ from itlens.errors import ResultError
 from itlens.prompts import Prompt
 from itlens.report.blocks import FoldablePanel
 from itlens.results.characters import ShownToken
-from itlens.results.provenance import short_name
+from itlens.results.provenance import model_label
 from itlens.selection import Numbers
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def attention(
     values = pattern.transpose(..., "head", "query", "key").values
     is_pair = "model" in pattern.dims
     base, tuned = names or _names(ds)
-    one = short_name(str(ds.attrs.get("model", "") or "model"))
+    one = model_label(ds.attrs) or "model"
     heads = [int(number) for number in np.atleast_1d(ds["head"].values)]
     return _view(
         f"Attention of layer {layer}: " + (f"{base} | {tuned}" if is_pair else one),
@@ -149,7 +149,7 @@ def _view(
 
 
 def _names(ds: xr.Dataset) -> tuple[str, str]:
-    base, tuned = (short_name(str(ds.attrs.get(f"{side}_model", side))) for side in ("base", "tuned"))
+    base, tuned = (model_label(ds.attrs, side) or side for side in ("base", "tuned"))
     return base, tuned
 
 

@@ -32,7 +32,7 @@ from itlens.findings.shared import VECTORS, VOCABULARY
 from itlens.report.blocks import Block, Card, Figure, Table, Text
 from itlens.report.explorer_places import Place
 from itlens.report.numbers import is_number, p_equals, percent, percent_range, whole
-from itlens.results.provenance import short_name
+from itlens.results.provenance import model_label
 from itlens.vocabulary import Vocabulary, WordVectors
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class AttentionFinding(Finding):
             "_pairs": pairs,
             "_base_pairs": _of_heads(base, moved),
             "_tuned_pairs": _of_heads(tuned, moved),
-            "_names": tuple(short_name(plan.models[side].name) for side in SIDES),
+            "_names": tuple(model_label(table.attrs) for table in (base, tuned)),
         }
 
     def verdict(self, tables: Tables) -> Verdict:

@@ -19,7 +19,7 @@ from itlens.report.blocks import FoldablePanel
 from itlens.report.head_grid import head_name
 from itlens.report.numbers import number, whole
 from itlens.report.theme import require
-from itlens.results.provenance import short_name
+from itlens.results.provenance import model_label
 
 COLUMNS = ("layer", "head", "dim", "query", "key", "relatedness", "query_activation", "key_activation")
 _SETTINGS = ("vocabulary", "vectors", "top_k", "deviations", "baseline", "signed")
@@ -72,7 +72,7 @@ def word_pair_panel(
     Raises ResultError for other tables, for tables made with different vocabularies, vectors or settings, and for a
     head that was not probed.
     """
-    names = tuple(short_name(str(getattr(table, "attrs", {}).get("model", ""))) for table in (base, tuned))
+    names = tuple(model_label(getattr(table, "attrs", {})) for table in (base, tuned))
     return pair_panel(base, tuned, layer=layer, head=head, top=top, names=names, call="views.word_pairs")
 
 

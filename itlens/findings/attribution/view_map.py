@@ -11,7 +11,7 @@ from itlens.report import text, theme
 from itlens.report.numbers import number
 from itlens.results.characters import ShownToken, shown_tokens
 from itlens.results.density import sparsify
-from itlens.results.provenance import short_name
+from itlens.results.provenance import model_label
 
 _MOST_LABELS = 60
 
@@ -30,7 +30,7 @@ def heatmap(ds: xr.Dataset, *, values: str = "score", levels: int = 10, threshol
     z = np.asarray(shown.transpose("source", "target").values, dtype=float)
     sources, targets = shown_tokens(ds, "source"), shown_tokens(ds, "target")
     words = "attribution" if values == "score" else f"level (0 to {levels})"
-    model = short_name(str(ds.attrs.get("model", "")))
+    model = model_label(ds.attrs)
     fig = theme.figure(
         "Which prompt token drives which response token",
         subtitle=text.plotly(text.short(f"{model} {ds.attrs.get('prompt_id', '')}".strip(), 90)),

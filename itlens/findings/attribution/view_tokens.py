@@ -30,7 +30,7 @@ from itlens.report.blocks import FoldablePanel
 from itlens.report.numbers import number
 from itlens.results.characters import ShownToken, shown_tokens
 from itlens.results.density import importance_density, span_mask, sparsify
-from itlens.results.provenance import short_name
+from itlens.results.provenance import model_label
 
 Values: TypeAlias = Literal["score", "levels"]
 Role: TypeAlias = Literal["base", "tuned"]
@@ -146,8 +146,8 @@ def tokens(
     """
     _check(ds, values, "views.tokens")
     side = _side(
-        ds, heading=_model(ds) or "attribution", model="tuned", target=_target(ds, target), mask=_mask(ds, prompt),
-        values=_possible(ds, values), scale=ColourScale(levels, threshold, p),
+        ds, heading=model_label(ds.attrs) or "attribution", model="tuned", target=_target(ds, target),
+        mask=_mask(ds, prompt), values=_possible(ds, values), scale=ColourScale(levels, threshold, p),
     )  # fmt: skip
     return TokenView(f"Attribution: {_name(ds)}", (side,))
 
@@ -169,7 +169,7 @@ def token_pair(
     default the models of the results, with the adapter where there is one.
     """
     scale = ColourScale(levels, threshold, p)
-    base_name, tuned_name = names or (_model(base), _model(tuned))
+    base_name, tuned_name = names or (model_label(base.attrs), model_label(tuned.attrs))
     given: tuple[tuple[Role, xr.Dataset, str], ...] = (("base", base, base_name), ("tuned", tuned, tuned_name))
     sides = []
     for role, ds, name in given:
@@ -286,10 +286,6 @@ def _target(ds: xr.Dataset, target: int | None) -> int | None:
 
 def _mask(ds: xr.Dataset, prompt: Prompt | None) -> list[bool] | None:
     return None if prompt is None else [bool(x) for x in span_mask(ds, prompt, "instruction").values]
-
-
-def _model(ds: xr.Dataset) -> str:
-    return " + ".join(short_name(str(ds.attrs[name])) for name in ("model", "adapter") if ds.attrs.get(name))
 
 
 def _name(ds: xr.Dataset) -> str:

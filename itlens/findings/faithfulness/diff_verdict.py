@@ -103,7 +103,7 @@ class _Row:
         return {"base": self.base, "tuned": self.tuned}
 
     def of_side(self, name: str) -> str:
-        """Return "+30.1 points in the base model (95 % interval +20.0 to +40.2, p = 0.001)"."""
+        """Return "+30.1 points in the base model (95 % interval +20.0 to +40.2, Holm p = 0.001)"."""
         return f"{self.value(self.sides[name])} in the {name} model ({self.certainty(self.sides[name])})"
 
     def value(self, estimate: _Estimate) -> str:
@@ -113,7 +113,7 @@ class _Row:
         if estimate.judgement == "untested":
             return "not tested"
         span = f"{self._number(estimate.low)} to {self._number(estimate.high)}"
-        return f"95 % interval {span}, {p_text(estimate.p)}"
+        return f"95 % interval {span}, Holm {p_text(estimate.p)}"
 
     def headlines(self, direction: str) -> list[Headline]:
         named = {

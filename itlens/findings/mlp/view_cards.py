@@ -33,7 +33,7 @@ from itlens.findings.mlp.view_cards_read import (
 )
 from itlens.report.blocks import FoldablePanel
 from itlens.report.numbers import number, percent, whole
-from itlens.results.provenance import short_name
+from itlens.results.provenance import model_label
 
 _SIGNS = {"-": "−"}
 
@@ -124,7 +124,7 @@ def concept_cards(
     require_concepts(concepts, "concepts", layer)
     top = whole_count("top", top, least=1)
     numbers = chosen_components(concepts, "concepts", components)
-    names = [short_name(str(ds.attrs.get("model", ""))) for ds in (base, concepts) if ds is not None]
+    names = [model_label(ds.attrs) for ds in (base, concepts) if ds is not None]
     tuned = [read_concept(concepts, layer, component) for component in numbers]
     tuned_labels = _labelled(labels, concepts, tuned, "labels", layer)
     title = f"Layer {layer}: concepts"

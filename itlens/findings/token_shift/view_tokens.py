@@ -14,7 +14,7 @@ from itlens.report.head_grid import require_result
 from itlens.report.numbers import number, percent, whole
 from itlens.report.text import with_signs
 from itlens.results.characters import ShownToken, shown_tokens
-from itlens.results.provenance import short_name
+from itlens.results.provenance import model_label
 
 _CALL = "views.shifted_response"
 _MARKS = (("none", "the base's first choice"), ("weak", "its second or third"), ("strong", "beyond its third"))
@@ -58,9 +58,7 @@ def shifted_response(
     require_result(shift, "token_shift", _CALL, "itlens.token_shift")
     chosen = shift.isel(prompt=_number(shift, prompt))
     length = int(chosen["length"])
-    base, tuned = names or tuple(
-        short_name(str(shift.attrs.get(f"{side}_model") or side)) for side in ("base", "tuned")
-    )
+    base, tuned = names or tuple(model_label(shift.attrs, side) or side for side in ("base", "tuned"))
     kept = chosen.isel(position=slice(0, length))
     rank = kept["rank"].values
     counts = [int((rank == 1).sum()), int(((rank > 1) & (rank <= 3)).sum()), int((rank > 3).sum())]

@@ -75,7 +75,7 @@ class TestFaithfulness:
         verdict = judge_methods(table)["saliency"]
         assert verdict.sentence.startswith(
             "The attributions are faithful to both models: removing the tokens that they rank first has an advantage "
-            "over random orders of +10.2 points in the base model (95 % interval +5.8 to +14.6, p = 0.006) and "
+            "over random orders of +10.2 points in the base model (95 % interval +5.8 to +14.6, Holm p = 0.006) and "
             "+20.3 points in the tuned model"
         )
         assert "Tuning changed the advantage of removing the first tokens by +10.1 points (95 % interval" in (
@@ -109,7 +109,7 @@ class TestFaithfulness:
     def test_no_change(self) -> None:
         verdict = judge_methods(self.table([0.2, 0.3, 0.1, 0.2, 0.22], [0.2, 0.3, 0.1, 0.2, 0.22]))["saliency"]
         assert verdict.sentence.endswith(
-            "No significant change by tuning: +0.0 points (95 % interval +0.0 to +0.0, p = 1.00)."
+            "No significant change by tuning: +0.0 points (95 % interval +0.0 to +0.0, Holm p = 1.00)."
         )
         assert verdict.direction == "none"
         assert verdict.short == "the attributions are faithful to both models (+10.2 points base, +10.2 points tuned)"

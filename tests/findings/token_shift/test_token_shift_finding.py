@@ -120,6 +120,11 @@ def test_a_response_is_marked_by_rank_and_tells_what_the_base_would_write() -> N
     assert "<img>" not in panel.html
 
 
+def test_a_model_and_itself_with_an_adapter_have_two_names() -> None:
+    both = {"base_model": "hub/gemma", "tuned_model": "hub/gemma", "base_adapter": "", "tuned_adapter": "/runs/sft"}
+    assert views.shifted_response(early().assign_attrs(both)).heading == "gemma + sft's response, read by gemma"
+
+
 @pytest.mark.parametrize("prompt", ["other", 9, True])
 def test_a_prompt_that_is_not_there_is_refused(prompt: Any) -> None:
     with pytest.raises(ResultError, match=r"expected an id .p0, p1, p2 "):
