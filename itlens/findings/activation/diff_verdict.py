@@ -17,6 +17,7 @@ import xarray as xr
 
 from itlens.errors import ResultError
 from itlens.findings.base import Headline, Verdict
+from itlens.report.numbers import whole
 from itlens.stats.paired import adjust, interval_beside_p, p_text
 
 _ONE_MEASUREMENT = 100.0  # |d_z| beyond which prompts differ by less than a hundredth of the difference
@@ -87,8 +88,8 @@ def _changed(
     low, high = interval_beside_p(int(at["n"]), *values)
     differ = "differs" if count == 1 else "differ"
     sentence = (
-        f"{count:,} of {compared:,} activation statistics {differ} significantly (n = {prompts} prompts), most "
-        f"{cell.name}: {at['tuned_mean']:.3g} in the tuned model, {at['base_mean']:.3g} in the base (difference "
+        f"{whole(count)} of {whole(compared)} activation statistics {differ} significantly (n = {prompts} prompts), "
+        f"most {cell.name}: {at['tuned_mean']:.3g} in the tuned model, {at['base_mean']:.3g} in the base (difference "
         f"{at['difference']:+.3g}, 95 % interval {low:.3g} to {high:.3g}, d_z "
         f"{at['effect_size']:.2f}, {p_text(cell.p)} after correction)."
     )
@@ -99,7 +100,7 @@ def _changed(
         direction="changed",
         caveat=SPREADS if texts else "",
         numbers=(strongest, _share(count, compared)),
-        short=f"{count:,} of {compared:,} activation statistics {differ}, most {cell.name}",
+        short=f"{whole(count)} of {whole(compared)} activation statistics {differ}, most {cell.name}",
     )
 
 
@@ -107,13 +108,13 @@ def _unchanged(chosen: xr.Dataset, corrected: np.ndarray) -> Verdict:
     prompts, compared = int(chosen["prompts"]), int(np.isfinite(corrected).sum())
     lowest = float(np.nanmin(corrected)) if compared else float("nan")
     sentence = (
-        f"No significant change: none of {compared:,} activation statistics differs after correction (n = {prompts} "
-        f"prompts; the strongest: {p_text(lowest)})."
+        f"No significant change: none of {whole(compared)} activation statistics differs after correction "
+        f"(n = {prompts} prompts; the strongest: {p_text(lowest)})."
     )
     return Verdict(
         " ".join(filter(None, [sentence, _other_texts(chosen)])),
         numbers=(_share(0, compared, lowest),),
-        short=f"none of {compared:,} activation statistics differs significantly ({p_text(lowest)})",
+        short=f"none of {whole(compared)} activation statistics differs significantly ({p_text(lowest)})",
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from itlens.findings.base import Direction, Headline, Verdict
+from itlens.report.numbers import whole
 from itlens.stats.paired import p_text
 
 
@@ -123,7 +124,7 @@ def _heads(number: float) -> str:
 
 def _kept_gained_lost(ds: xr.Dataset) -> str:
     kept, gained, lost = (int(ds[name].sum()) for name in ("kept", "gained", "lost"))
-    return f"Of the word pairs, {kept:,} are kept, {gained:,} gained and {lost:,} lost."
+    return f"Of the word pairs, {whole(kept)} are kept, {whole(gained)} gained and {whole(lost)} lost."
 
 
 def _single_heads(ds: xr.Dataset, alpha: float) -> str:
