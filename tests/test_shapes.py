@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from jaxtyping import Float, TypeCheckError
 
 from itlens.hooked.hooks import at_layers
 from itlens.hooked.objectives import objective_function
 from itlens.results.density import importance_density
+from tests import shapes
 from tests.conftest import ENFORCED
 
 
@@ -29,6 +31,20 @@ def test_a_wrong_type_is_refused_and_a_whole_number_is_a_float() -> None:
     with pytest.raises(TypeCheckError):
         importance_density("scores")  # type: ignore[arg-type]
     assert "itlens.results.density" in ENFORCED and "itlens.prompts" not in ENFORCED
+
+
+def test_what_is_returned_is_enforced_with_the_sizes_of_the_arguments() -> None:
+    enforced = partial(shapes._at_the_first_call, typechecker=shapes.check)
+
+    @enforced
+    def first(values: Float[torch.Tensor, "n m"], count: int) -> Float[torch.Tensor, "n"]:
+        return values[:count, 0]
+
+    assert first(torch.zeros(3, 2), 3).shape == (3,)
+    with pytest.raises(TypeCheckError, match="return"):
+        first(torch.zeros(3, 2), 2)
+    with pytest.raises(TypeCheckError, match="values"):
+        first(values=torch.zeros(3), count=3)
 
 
 def test_definitions_of_one_code_share_their_checks_and_not_their_values() -> None:
