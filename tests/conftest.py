@@ -88,8 +88,23 @@ def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True, scope="module")
 def _few_to_collect() -> None:
     """Thousands of collections, ours and those of libraries, need not go through all imported modules again."""
+    _freeze()
+
+
+@pytest.fixture(autouse=True)
+def _nor_what_the_last_test_imported(_few_to_collect: None) -> None:
+    """A first test of its kind imports the library of a model, torch's compiler, ..."""
+    if len(sys.modules) > _frozen[-1] + 20:
+        _freeze()
+
+
+_frozen = [0]  # how many modules there were
+
+
+def _freeze() -> None:
     gc.collect()
     gc.freeze()
+    _frozen[-1] = len(sys.modules)
 
 
 @pytest.fixture(autouse=True, scope="session")

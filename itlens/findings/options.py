@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
 from numbers import Real
 from typing import Any, Literal, TypeAlias, get_type_hints
 
@@ -126,8 +127,13 @@ def options_of(kind: type) -> list[Option]:
 
     Raises ItlensError for a field that was not declared with `option`.
     """
+    return list(_options_of(kind))
+
+
+@cache  # the command line asks for those of every finding once for each option
+def _options_of(kind: type) -> tuple[Option, ...]:
     hints = get_type_hints(kind)
-    return [_option(each, hints[each.name], kind) for each in fields(kind)]
+    return tuple(_option(each, hints[each.name], kind) for each in fields(kind))
 
 
 def _option(declared: Field[object], hint: object, owner: type) -> Option:

@@ -26,6 +26,7 @@ from tests.tiny import tiny_folder, tiny_tokenizer
 
 TASK = "Translate the word"
 LINE = {"id": "a", "prompt": f"{TASK}: cat.", "instruction": TASK}
+SIX_WORDS = Path(__file__).parents[1] / "data" / "six_words.txt"
 QUICK = ("--max-new-tokens", "2", "--probes", "attribution")
 
 
@@ -76,7 +77,11 @@ def both_ways(
     out: Path,
     **options: Any,
 ) -> str:
-    """Refused on the command line and in Python, with the same sentence, and nothing left behind; that sentence."""
+    """Refused on the command line and in Python, with the same sentence, and nothing left behind; that sentence.
+
+    Of six words: all 20,000 would be read by a good model's tokenizer before its refusal, each time.
+    """
+    options = {"vocabulary": SIX_WORDS} | options
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
     before = sorted(out.parent.rglob("*"))
     sentence = commands.refused("compare", base, tuned, "--prompts", prompts, "--out", out, *words)
