@@ -34,19 +34,40 @@ class Page:
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
+        self._drawn: tuple[Path, int, bool] | None = None  # what `draw` shows, as long as nothing else is opened
         self._messages: list[dict[str, Any]] = []
 
     def open(self, path: Path, at: str = "", *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Open a file at this fragment and width, in a light or dark system theme, and start the records anew."""
         self.driver.get_log("performance"), self.driver.get_log("browser")
-        self._messages = []
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self._messages, self._drawn = [], None
+        self.resize(width, height)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
         self.driver.get("about:blank")  # a fragment alone would load nothing
         self.driver.get_log("performance"), self.driver.get_log("browser")
         self.driver.get(path.resolve().as_uri() + (f"#{at}" if at else ""))
+
+    def draw(self, path: Path, *, width: int = 1280, dark: bool = False) -> None:
+        """Open a file with everything drawn; the page of the test before, where it is the same, is not drawn again.
+
+        For tests that read a page, or open its folds. The one that turns to the other theme (`fits`) is the last.
+        """
+        if self._drawn != (path, width, dark):
+            self.open(path, width=width, dark=dark)
+            self.draw_all()
+            self._drawn = path, width, dark
+
+    def turn(self) -> None:
+        """Press the button that changes between light and dark."""
+        self._drawn = None
+        self.run("document.querySelector('button.theme').click()")
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Make the window of an open page so wide."""
+        self._drawn = None
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def draw_all(self) -> None:
         """Show every chapter of a page, and wait until everything in it is drawn."""
@@ -96,11 +117,15 @@ _BACKGROUNDS = ("rgb(246, 247, 249)", "rgb(15, 18, 22)")  # light, dark
 
 
 def fits(page: Page, width: int, *, dark: bool) -> None:
-    """Assert that a page that was opened at this width and theme has nothing wider, in both themes."""
-    for there in (dark, not dark):
-        assert page.run(BACKGROUND) == _BACKGROUNDS[there]
-        assert page.run("document.documentElement.scrollWidth") <= width, "dark" if there else "light"
-        page.run("document.querySelector('button.theme').click()")
+    """Assert that a page that is open at this width and in this theme has nothing wider, and in the other theme.
+
+    The page stays in the other theme: going back would draw all its figures once more, for nobody.
+    """
+    assert page.run(BACKGROUND) == _BACKGROUNDS[dark]
+    assert page.run("document.documentElement.scrollWidth") <= width, "dark" if dark else "light"
+    page.turn()
+    assert page.run(BACKGROUND) == _BACKGROUNDS[not dark]
+    assert page.run("document.documentElement.scrollWidth") <= width, "light" if dark else "dark"
 
 
 @contextmanager

@@ -31,7 +31,7 @@ PROMPTS = [
         ]
     )
 ]
-QUICK: dict[str, Any] = {"calibration": 9, "level": 0.1, "repeats": 2, "words": 150, "limit": 5, "targets": 3}
+QUICK: dict[str, Any] = {"calibration": 9, "level": 0.1, "repeats": 2, "words": 150, "limit": 4, "targets": 2}
 QUICK |= {"progress": False}
 FEWEST: dict[str, Any] = {"level": 0.25, "calibration": 3, "repeats": 1, "limit": 2, "words": 100}
 
@@ -138,7 +138,7 @@ def test_p_values_keep_their_level_where_nothing_is_to_be_found(result: xr.Datas
 def test_the_seed_says_it_all_and_the_model_is_itself_again(folder: Path) -> None:
     model = itlens.load_model(folder, check=False)
     kept = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    asked: dict[str, Any] = {"probes": "word pairs, concepts", "strengths": 8, "prompts": PROMPTS, **QUICK}
+    asked: dict[str, Any] = {"probes": "word pairs, concepts", "strengths": 8, "prompts": PROMPTS, **QUICK | FEWEST}
     first, again = (itlens.selftest(model, **asked).drop_vars("seconds") for _ in range(2))
     xr.testing.assert_identical(first, again)
     assert all(torch.equal(parameter, kept[name]) for name, parameter in model.named_parameters())

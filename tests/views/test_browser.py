@@ -65,8 +65,7 @@ def test_a_comparison_of_every_finding_draws_everything_asks_for_nothing_and_unf
     browser: Page, comparison: Comparison, report: Path
 ) -> None:
     assert comparison.failures == []
-    browser.open(report)
-    browser.draw_all()
+    browser.draw(report)
     shown = leaves(block for section in comparison.page.sections for block in section.blocks)
     figures = sum(isinstance(block, Figure) for block in shown)
     assert figures >= 15
@@ -99,9 +98,21 @@ def _opens_by_a_click(browser: Page) -> None:
     assert browser.run(f"{folded}.every(d => d.open && d.lastElementChild.clientHeight > 0)")
 
 
+def test_the_whole_report_fits_a_wide_screen_in_both_themes_and_is_quiet_when_it_gets_narrow(
+    browser: Page, report: Path
+) -> None:
+    """On a narrow one from the start: below, together with its texts."""
+    browser.draw(report)
+    browser.run(UNFOLD)
+    fits(browser, 1280, dark=False)
+    browser.resize(400)
+    narrow = "[...document.querySelectorAll('.itlens-figure')].every(f => f.dataset.narrow === 'true')"
+    browser.wait(narrow)
+    assert browser.complaints() == []
+
+
 def test_the_page_of_tokens_draws_everything_and_asks_for_nothing(browser: Page, page: Path) -> None:
-    browser.open(page)
-    browser.draw_all()
+    browser.draw(page)
     browser.wait(TOKENS_DRAWN.format(4))
     figures = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
     assert browser.run(figures) == 4
@@ -110,8 +121,7 @@ def test_the_page_of_tokens_draws_everything_and_asks_for_nothing(browser: Page,
 
 
 def test_no_hostile_token_runs_or_becomes_markup(browser: Page, page: Path) -> None:
-    browser.open(page)
-    browser.draw_all()
+    browser.draw(page)
     browser.wait(TOKENS_DRAWN.format(4))
     _, source = hostile_pair()
     # every response token in turn, so that circuitsvis draws every selection
@@ -128,6 +138,17 @@ def test_no_hostile_token_runs_or_becomes_markup(browser: Page, page: Path) -> N
     assert browser.complaints() == []
 
 
+def test_a_table_sorts_by_number(browser: Page, page: Path) -> None:
+    browser.draw(page)
+    column = "[...document.querySelectorAll('table.sortable tbody tr')].map(r => Number(r.cells[2].dataset.v))"
+    browser.run("document.querySelectorAll('table.sortable th')[2].click()")
+    values = browser.run(column)
+    assert len(values) == 12
+    assert values == sorted(values)
+    browser.run("document.querySelectorAll('table.sortable th')[2].click()")
+    assert browser.run(column) == sorted(values, reverse=True)
+
+
 @pytest.mark.parametrize("which", ["page", "report"])
 def test_escaping_is_what_keeps_text_quiet_not_only_the_policy(
     browser: Page, request: pytest.FixtureRequest, tmp_path: Path, which: str
@@ -136,14 +157,15 @@ def test_escaping_is_what_keeps_text_quiet_not_only_the_policy(
     start = bare.index('<meta http-equiv="Content-Security-Policy"')
     path = tmp_path / "bare.html"
     path.write_text(bare[:start] + bare[bare.index("\n", start) :], encoding="utf-8")
-    browser.open(path)
-    browser.draw_all()
+    browser.draw(path, width=400, dark=True)
     browser.wait(TOKENS_DRAWN.format(4))
     browser.run(UNFOLD)
     browser.run("document.querySelectorAll('.r').forEach(r => r.dispatchEvent(new MouseEvent('mouseenter')))")
     assert browser.run("document.title") == {"page": "Hostile", "report": "What did instruction tuning change?"}[which]
     assert browser.run(INTRUDERS) == 0
     assert browser.requests() == [path.resolve().as_uri()]
+    fits(browser, 400, dark=True)
+    assert browser.complaints() == []
 
 
 def test_the_policy_stops_a_script_that_got_in_all_the_same(browser: Page, page: Path, tmp_path: Path) -> None:
@@ -194,29 +216,6 @@ def test_a_notebook_output_works_without_the_bundle_and_twice(browser: Page, tmp
     assert "for response token 1" in browser.run("document.querySelectorAll('.mode')[3].textContent")
     assert "for response" not in browser.run("document.querySelectorAll('.mode')[1].textContent")
     assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("nb", 0)
-
-
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
-def test_the_whole_report_fits_every_screen_in_light_and_dark(
-    browser: Page, report: Path, width: int, dark: bool
-) -> None:
-    browser.open(report, width=width, dark=dark)
-    browser.draw_all()
-    browser.run(UNFOLD)
-    fits(browser, width, dark=dark)
-    assert browser.complaints() == []
-
-
-def test_a_table_sorts_by_number(browser: Page, page: Path) -> None:
-    browser.open(page)
-    browser.draw_all()
-    column = "[...document.querySelectorAll('table.sortable tbody tr')].map(r => Number(r.cells[2].dataset.v))"
-    browser.run("document.querySelectorAll('table.sortable th')[2].click()")
-    values = browser.run(column)
-    assert len(values) == 12
-    assert values == sorted(values)
-    browser.run("document.querySelectorAll('table.sortable th')[2].click()")
-    assert browser.run(column) == sorted(values, reverse=True)
 
 
 HEADS = word_factory.attention_tables(words=(*factory.HOSTILE, *word_factory.WORDS))
