@@ -60,6 +60,16 @@ def pytest_collection_finish() -> None:
     """Look for garbage again, from here on among what tests leave."""
     gc.freeze()
     gc.enable()
+    modules = len(sys.modules)
+
+    def collected(phase: str, about: dict[str, int]) -> None:
+        """A first study imports half a million objects, and collects garbage thirty times."""
+        nonlocal modules
+        if phase == "stop" and about["generation"] == 2 and len(sys.modules) > modules + 20:
+            gc.freeze()
+            modules = len(sys.modules)
+
+    gc.callbacks.append(collected)
 
 
 @pytest.fixture(autouse=True)
@@ -88,23 +98,8 @@ def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True, scope="module")
 def _few_to_collect() -> None:
     """Thousands of collections, ours and those of libraries, need not go through all imported modules again."""
-    _freeze()
-
-
-@pytest.fixture(autouse=True)
-def _nor_what_the_last_test_imported(_few_to_collect: None) -> None:
-    """A first test of its kind imports the library of a model, torch's compiler, ..."""
-    if len(sys.modules) > _frozen[-1] + 20:
-        _freeze()
-
-
-_frozen = [0]  # how many modules there were
-
-
-def _freeze() -> None:
     gc.collect()
     gc.freeze()
-    _frozen[-1] = len(sys.modules)
 
 
 @pytest.fixture(autouse=True, scope="session")
