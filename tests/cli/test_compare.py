@@ -277,12 +277,12 @@ def test_a_terminal_without_unicode_shows_escapes(finished: Path, monkeypatch: p
 def test_demo_runs_on_the_embedded_pair(commands: Commands, tmp_path: Path) -> None:
     """On the tuned model's responses; next to it, what each model's own give."""
     out = tmp_path / "run"
-    code, printed, err = commands.run("demo", "--out", out, "--limit", 6, "--probes", "attribution,faithfulness")
+    code, printed, err = commands.run("demo", "--out", out, "--limit", 4, "--probes", "attribution,faithfulness")
     assert (code, err) == (0, "")
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "demo tuned" in page
     found, own = open_comparison(out), open_comparison(out / "own-responses")
-    assert len(found.base) == len(own.base) == 6
+    assert len(found.base) == len(own.base) == 4
     assert found.study["reading"]["settings"]["responses"] == "tuned"
     assert own.study["reading"]["settings"]["responses"] == "own"
     (said,) = [note for note in found.notes if note.startswith("On each model's own responses")]

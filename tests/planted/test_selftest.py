@@ -31,7 +31,7 @@ PROMPTS = [
         ]
     )
 ]
-QUICK: dict[str, Any] = {"calibration": 9, "level": 0.1, "repeats": 2, "words": 150, "limit": 4, "targets": 2}
+QUICK: dict[str, Any] = {"calibration": 9, "level": 0.1, "repeats": 2, "words": 100, "limit": 5, "targets": 2}
 QUICK |= {"progress": False}
 FEWEST: dict[str, Any] = {"level": 0.25, "calibration": 3, "repeats": 1, "limit": 2, "words": 100}
 

@@ -23,8 +23,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_figures_tables_and_cards_are_drawn(browser: Page, page: Path) -> None:
-    browser.open(page)
-    browser.draw_all()
+    browser.draw(page)
     drawn = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
     assert browser.run(drawn) == 3
     # layers, shares, counts, gained, lost, settings; two layers, five named of each
@@ -32,6 +31,25 @@ def test_figures_tables_and_cards_are_drawn(browser: Page, page: Path) -> None:
     assert browser.run("document.querySelectorAll('.itlens-concepts article').length") == 10
     assert browser.requests() == [page.resolve().as_uri()]
     assert browser.complaints() == []
+    assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Concepts", 0)
+
+
+def test_the_lines_below_the_bars_are_inside_the_figure(browser: Page, page: Path) -> None:
+    browser.draw(page)
+    outside = (
+        f"(() => {{ const f = ({BARS}), b = f.getBoundingClientRect(); return [...f.querySelectorAll('.annotation')]"
+        ".filter(a => { const r = a.getBoundingClientRect(); return r.right > b.right + 1 || r.left < b.left - 1; })"
+        ".length; })()"
+    )
+    assert browser.run(outside) == 0
+    assert browser.run(f"({BARS}).querySelectorAll('.annotation').length") >= 5
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+def test_the_concept_report_fits_every_screen(browser: Page, page: Path, width: int, dark: bool) -> None:
+    browser.draw(page, width=width, dark=dark)
+    browser.run(UNFOLD)
+    fits(browser, width, dark=dark)
     assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Concepts", 0)
 
 
@@ -49,24 +67,3 @@ def test_a_button_leaves_the_labelled_ones(browser: Page, page: Path) -> None:
     pressed = browser.run("[...document.querySelectorAll('.choices [aria-pressed=true]')].map(b => b.textContent)")
     assert pressed == ["labelled ones only"]
     assert browser.complaints() == []
-
-
-def test_the_lines_below_the_bars_are_inside_the_figure(browser: Page, page: Path) -> None:
-    browser.open(page, width=1280)
-    browser.draw_all()
-    outside = (
-        f"(() => {{ const f = ({BARS}), b = f.getBoundingClientRect(); return [...f.querySelectorAll('.annotation')]"
-        ".filter(a => { const r = a.getBoundingClientRect(); return r.right > b.right + 1 || r.left < b.left - 1; })"
-        ".length; })()"
-    )
-    assert browser.run(outside) == 0
-    assert browser.run(f"({BARS}).querySelectorAll('.annotation').length") >= 5
-
-
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
-def test_the_concept_report_fits_every_screen(browser: Page, page: Path, width: int, dark: bool) -> None:
-    browser.open(page, width=width, dark=dark)
-    browser.draw_all()
-    browser.run(UNFOLD)
-    fits(browser, width, dark=dark)
-    assert (browser.run("document.title"), browser.run(INTRUDERS)) == ("Concepts", 0)
