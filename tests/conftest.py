@@ -28,6 +28,7 @@ gc.disable()
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models of a few thousand parameters get slower with more
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HYPOTHESIS_NO_PLUGINS", "1")  # trio's imports all of trio, in every process
 
 # The modules that compute. Not itlens.prompts, itlens.results.store and what only compares results of the user's: their
 # own one-sentence errors must be what a test sees, not a type checker's.
