@@ -117,7 +117,8 @@ def walk(node: ast.AST, *, inside: bool) -> Iterator[ast.AST]:
             yield from walk(child, inside=inside)
 
 
-def imported(path: Path, *, inside: bool = True) -> set[str]:
+@cache
+def imported(path: Path, *, inside: bool = True) -> frozenset[str]:
     """The full names a file imports: modules, and for `from a import b` also a.b; lazy names in `_HOME` as well."""
     found: set[str] = set()
     for node in walk(tree(path), inside=inside):
@@ -128,10 +129,10 @@ def imported(path: Path, *, inside: bool = True) -> set[str]:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif inside and isinstance(node, ast.Constant) and isinstance(node.value, str) and path.name == "__init__.py":
             found |= {node.value} if node.value.startswith("itlens.") and " " not in node.value else set()
-    return found
+    return frozenset(found)
 
 
-def parts_of(names: set[str]) -> set[str]:
+def parts_of(names: frozenset[str]) -> set[str]:
     """The floors of this package among imported names: "itlens.study.pair" -> "study"; bare `itlens` -> ""."""
     own = {name.split(".")[1] if "." in name else "" for name in names if name.split(".")[0] == "itlens"}
     return own & {*LEVEL, *OUTSIDE} | ({""} if "itlens" in names and own == {""} else set())
@@ -163,6 +164,7 @@ def test_the_check_would_see_a_wrong_arrow(tmp_path: Path) -> None:
     assert imported(wrong, inside=False) == set()
     wrong.write_text("if TYPE_CHECKING:\n    from itlens import views\nelse:\n    pass\nimport torch.nn as nn\n")
     tree.cache_clear()
+    imported.cache_clear()
     assert imported(wrong) == {"torch.nn"}
 
 
