@@ -34,9 +34,14 @@ _SHORT = 1 << 28  # bytes that are not worth asking the system for
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Invalid buffer size")
 
 
-def give_back() -> None:
-    """Collect what was dropped, and hand freed memory back (glibc keeps it otherwise)."""
-    gc.collect()
+def give_back(*, collect: bool = True) -> None:
+    """Hand freed memory back (glibc keeps it otherwise), after what was dropped is collected.
+
+    collect: False where nothing that was dropped waits for the collector, which goes through every object of the
+    process: half a second after torch and transformers are imported.
+    """
+    if collect:
+        gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     trim()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from itlens.models.hooked_model import HookedModel
 from itlens.models.load import load_model, resolve_device
 from itlens.models.locate import locate
 from itlens.models.memory import give_back
-from itlens.models.source import place_fingerprint, refuse_broken_files
+from itlens.models.source import backend_of, place_fingerprint, refuse_broken_files
 
 
 class ModelPair:
@@ -64,8 +65,11 @@ class ModelPair:
         """Let go of one model and give its memory back to the system; it loads again when it is next read."""
         if which not in self._names:
             raise ModelError(f'release got {which!r}; expected "base" or "tuned".')
-        if self._held.pop(which, None) is not None:
-            give_back()
+        held = self._held.pop(which, None)
+        if held is not None:
+            cyclic, watched = backend_of(held) != "hooked", weakref.ref(held)
+            del held
+            give_back(collect=cyclic or watched() is not None)
 
     def check(self) -> PairReport:
         """Compare the two by their configs and tokenizers, without loading weights.

@@ -87,13 +87,25 @@ def same_results(found: Comparison, expected: Comparison) -> None:
 
 def same_tables(found: Comparison, expected: Comparison) -> None:
     """The same tables of every finding, to the last bit and in their attributes, and the same verdicts."""
-    assert {name: list(tables) for name, tables in found.results.items()} == {
-        name: list(tables) for name, tables in expected.results.items()
-    }
-    for name, tables in found.results.items():
-        for key, table in tables.items():
-            same_table(table, expected.results[name][key])
-    assert repr(found.verdicts) == repr(expected.verdicts)  # numbers that do not exist are NaN, which equals nothing
+    assert list(found.results) == list(expected.results)
+    for name in expected.results:
+        same_tables_of(name, found, expected)
+
+
+def same_finding(name: str, found: Comparison, expected: Comparison) -> None:
+    """The same tables of a finding, to the last bit and in their attributes, and the same verdict and notes."""
+    same_tables_of(name, found, expected)
+    assert found.finding_notes[name] == expected.finding_notes[name]
+    assert found.study_notes == expected.study_notes
+
+
+def same_tables_of(name: str, found: Comparison, expected: Comparison) -> None:
+    """The same tables of a finding, to the last bit and in their attributes, and the same verdict."""
+    assert list(found.results[name]) == list(expected.results[name])
+    for key, table in found.results[name].items():
+        same_table(table, expected.results[name][key])
+    # numbers that do not exist are NaN, which equals nothing
+    assert repr(found.verdicts[name]) == repr(expected.verdicts[name])
 
 
 def same_table(table: Any, other: Any) -> None:
@@ -105,10 +117,20 @@ def same_table(table: Any, other: Any) -> None:
         xr.testing.assert_identical(table, other)
 
 
-class Counted:
-    """What a study did: `units` as (finding, side, unit), and the models it `loaded`, by the folder's name."""
+def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies write no tables, findings.json and page, which take a third of the time: for tests of what is computed."""
+    monkeypatch.setattr("itlens.study.pair.write_outcome", lambda comparison: None)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None, error: Any = None) -> None:
+
+class Counted:
+    """What a study did: `units` as (finding, side, unit), and the models it `loaded`, by the folder's name.
+
+    stop_at: raise `error` instead of computing the unit after so many, of all findings or of a (finding, number).
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, stop_at: int | tuple[str, int] | None = None, error: Any = None
+    ) -> None:
         self.units: list[tuple[str, str, str]] = []
         self.loaded: list[str] = []
         for finding in findings().values():
@@ -122,9 +144,12 @@ class Counted:
 
         monkeypatch.setattr(pair_module, "load_model", counted_load)
 
-    def _counted(self, run: Any, stop_at: int | None, error: Any) -> Any:
+    def _counted(self, run: Any, stop_at: int | tuple[str, int] | None, error: Any) -> Any:
         def counted_run(finding: Any, source: Any, unit: str, plan: Any) -> Any:
-            if stop_at is not None and len(self.units) == stop_at:
+            if stop_at == len(self.units) or stop_at == (
+                finding.name,
+                sum(n == finding.name for n, _, _ in self.units),
+            ):
                 raise error
             self.units.append((finding.name, plan.side, unit))
             return run(finding, source, unit, plan)
