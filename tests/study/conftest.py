@@ -10,7 +10,8 @@ import pytest
 import itlens
 from itlens.findings import findings
 from itlens.study import Comparison
-from tests.study.studies import registered, small
+from itlens.study.outcome import write_outcome
+from tests.study.studies import registered, small, without_page
 from tests.study.toy import Louder
 from tests.tiny import tiny_folder
 
@@ -25,7 +26,9 @@ class Runs(dict[str, Comparison]):
         self._folders, self._root = folders, root
 
     def __missing__(self, name: str) -> Comparison:
-        self[name] = itlens.compare(*self._folders, probes=name, out=self._root / "deep" / name, **small())
+        with pytest.MonkeyPatch.context() as patch:  # with its page, also where the test that reads it writes none
+            patch.setattr("itlens.study.pair.write_outcome", write_outcome)
+            self[name] = itlens.compare(*self._folders, probes=name, out=self._root / "deep" / name, **small())
         return self[name]
 
 
@@ -40,6 +43,12 @@ def toy() -> Iterator[Louder]:
     """The toy finding, known while a file of these tests runs; other tests of the same process must not see it."""
     with registered(Louder) as finding:
         yield finding
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's own studies write no tables and no page, at which it does not look."""
+    without_page(monkeypatch)
 
 
 @pytest.fixture(scope="session")

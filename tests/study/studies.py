@@ -17,10 +17,12 @@ import xarray as xr
 import itlens
 from itlens import Vocabulary, WordVectors
 from itlens.annotate import Label
+from itlens.files import write_json
 from itlens.findings import findings
 from itlens.models import pair as pair_module
 from itlens.prompts import Prompt
 from itlens.study import Comparison
+from itlens.study.outcome import findings_json, page_of
 
 NEW_TOKENS = 4
 _NOUNS = ("cat", "dog", "horse", "mouse", "apple", "pear")
@@ -118,8 +120,14 @@ def same_table(table: Any, other: Any) -> None:
 
 
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Studies write no tables, findings.json and page, which take a third of the time: for tests of what is computed."""
-    monkeypatch.setattr("itlens.study.pair.write_outcome", lambda comparison: None)
+    """Let studies write no tables and no page: a third of the time of a test of what is computed."""
+    monkeypatch.setattr("itlens.study.pair.write_outcome", _write_findings)
+
+
+def _write_findings(comparison: Comparison) -> None:
+    """Write findings.json alone, which series of studies read."""
+    page = page_of(comparison, blocks=False)
+    write_json(comparison.out / "findings.json", findings_json(comparison, page))
 
 
 class Counted:

@@ -36,6 +36,7 @@ def again(folders: Folders, out: Path, **changes: Any) -> Comparison:
 # ---- growing
 
 
+@pytest.mark.usefixtures("no_page")
 def test_more_prompts_continue_a_study(
     finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +50,7 @@ def test_more_prompts_continue_a_study(
         again(pair_folders, out)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_prompts_in_another_order_are_the_same_study(
     finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +61,7 @@ def test_prompts_in_another_order_are_the_same_study(
     assert len(counted.units) == 2
 
 
+@pytest.mark.usefixtures("no_page")
 def test_only_what_reads_all_prompts_is_computed_again(
     pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +88,7 @@ def test_a_changed_prompt_is_named(finished: Comparison, pair_folders: Folders) 
         again(pair_folders, finished.out, prompts=changed)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_grown_base_is_taken_over(
     finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +128,7 @@ def test_a_clock_stands_still_for_all_prompts() -> None:
     assert not plain.read
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_dated_study_goes_on_the_next_day(dated: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, two = tmp_path / "run", six_prompts()[:2]
     yesterday = datetime(2024, 9, 30, 8, 15)
@@ -254,6 +259,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield listed
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_prompt_that_fails_is_a_note_on_that_prompt(
     failing: list[str], finished: Comparison, pair_folders: Folders, tmp_path: Path
 ) -> None:
@@ -278,6 +284,7 @@ def test_a_model_that_fails_on_every_prompt_says_why(failing: list[str], pair_fo
 # ---- what a run did not ask for
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_run_says_nothing_of_a_finding_that_it_did_not_ask_for(
     pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

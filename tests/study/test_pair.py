@@ -210,6 +210,7 @@ def test_patching_and_faithfulness_are_those_of_the_probes(runs: dict[str, Compa
     np.testing.assert_allclose(load(next(files))["curve"], own["curve"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_given_and_empty_responses(pair_folders: Folders, tmp_path: Path) -> None:
     given = [prompt.replace(response=" Le chat dort.") for prompt in six_prompts()[:3]]
     given.append(six_prompts()[3].replace(response=""))
@@ -249,6 +250,7 @@ def watched_models(monkeypatch: pytest.MonkeyPatch) -> tuple[list[weakref.ref[An
     return held, alive
 
 
+@pytest.mark.usefixtures("no_page")
 def test_one_model_is_in_memory_at_a_time(
     pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +279,7 @@ def test_one_model_is_in_memory_at_a_time(
     assert {name for name, _ in units} == {*probes}
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_finding_that_fails_does_not_keep_its_model_in_memory(
     toy: object, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +298,7 @@ def test_a_finding_that_fails_does_not_keep_its_model_in_memory(
     assert [ref() for ref in held] == [None]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_chat_uses_the_template_of_the_tuned_tokenizer_for_both(tmp_path: Path) -> None:
     folders = [
         tiny_folder(tmp_path / name, "llama", seed=seed, tokenizer=tiny_tokenizer(chat_template=template))
@@ -321,6 +325,7 @@ def test_labels_and_a_format_of_ones_own(pair_folders: Folders, tmp_path: Path) 
     assert verdict.numbers[0].n == 1
 
 
+@pytest.mark.usefixtures("no_page")
 def test_loaded_models_are_compared_too(pair_folders: Folders, finished: Comparison, tmp_path: Path) -> None:
     models = [itlens.load_model(folder) for folder in pair_folders]
     found = itlens.compare(*models, probes="attribution", out=tmp_path / "run", **small())
@@ -355,6 +360,7 @@ def test_a_finding_that_cannot_be_had_does_not_stop_the_others(pair_folders: Fol
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_prompts_with_an_empty_response_are_left_out(
     runs: dict[str, Comparison], pair_folders: Folders, tmp_path: Path
 ) -> None:
@@ -364,6 +370,7 @@ def test_prompts_with_an_empty_response_are_left_out(
     assert any("5 of 6 prompts" in note for note in found.notes)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_vocabulary_that_only_one_of_two_knows(pair_folders: Folders, tmp_path: Path) -> None:
     half = itlens.WordVectors(WORDS[::2], vectors().vectors[::2])
     found = itlens.compare(*pair_folders, probes="attention", out=tmp_path / "run", **small(vectors=half))
@@ -372,6 +379,7 @@ def test_a_vocabulary_that_only_one_of_two_knows(pair_folders: Folders, tmp_path
     assert set(found.pairs["base"]["query"]) <= set(WORDS[::2])
 
 
+@pytest.mark.usefixtures("no_page")
 def test_gates_alone(pair_folders: Folders, tmp_path: Path) -> None:
     found = itlens.compare(*pair_folders, probes="mlp", out=tmp_path / "run", **small(concept_vectors=["gate"]))
     assert list(found.concepts) == ["gate"]

@@ -59,6 +59,7 @@ def test_a_tuned_model_that_reads_the_instruction_more_is_reported_so(halves: di
     assert (found.diff.profile.share.sel(model="tuned") > found.diff.profile.share.sel(model="base")).all()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_reversed_pair_leans_less(halves: dict[str, Path], tmp_path: Path) -> None:
     asked = planted_prompts()[::2]
     found = itlens.compare(
@@ -117,6 +118,7 @@ def test_identical_models_show_nothing(pair_folders: tuple[Path, Path], tmp_path
     assert any("the same weights" in note for note in found.notes)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_changed_head_is_named_by_patching(tmp_path: Path) -> None:
     """Tuned = base with the queries of one head reversed: patching finds that head, and no other."""
     base = tiny_folder(tmp_path / "base", "llama", seed=0)
@@ -137,6 +139,7 @@ def test_a_changed_head_is_named_by_patching(tmp_path: Path) -> None:
     assert float(others.max()) < 1e-6 * max(1.0, float(effect.max()))
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_planted_rotation_is_found_in_its_layer_and_vectors_only(tmp_path: Path) -> None:
     angle, planes = 0.4, 3
     pair = rotated_pair(tmp_path, angle, planes)

@@ -96,6 +96,7 @@ def test_responses_are_those_of_the_writer_alone_and_reopen(held: Comparison) ->
     same_results(open_comparison(held.out), held)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_own_responses_of_both_models_are_written_once(
     pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_beside_responses_held_equal_own_ones_cost_one_model(
 
 
 @pytest.mark.parametrize("writer", SIDES)
+@pytest.mark.usefixtures("no_page")
 def test_one_model_s_responses_are_written_once_and_first(
     writer: str, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +150,7 @@ def test_one_model_s_responses_are_written_once_and_first(
     assert order == [writer] * 3 + [other] * 3
 
 
+@pytest.mark.usefixtures("no_page")
 def test_an_interruption_between_the_models_keeps_the_responses(
     pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +165,7 @@ def test_an_interruption_between_the_models_keeps_the_responses(
     assert counted.units == [("attribution", "base", "0002-p2"), ("attribution", "base", "0003-p3")]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_response_that_is_missing_is_written_again_by_its_writer(
     held: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +187,7 @@ def test_the_study_is_another_one(held: Comparison, pair_folders: Folders) -> No
         read_on(pair_folders, held.out, "own")
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_given_response_wins(pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = Written(monkeypatch)
     prompts = [six_prompts()[0].replace(response=" Le chat."), six_prompts()[1]]
@@ -196,6 +201,7 @@ def test_a_given_response_wins(pair_folders: Folders, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(("responses", "writer"), [("own", "tuned"), ("tuned", "tuned"), ("base", "base")])
+@pytest.mark.usefixtures("no_page")
 def test_what_needs_both_models_reads_the_right_model_s_responses(
     responses: str, writer: str, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +230,7 @@ def test_a_writer_that_has_not_written_is_named(held: Comparison, tmp_path: Path
         responses.response(None, other, 0)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_every_finding_that_reads_prompts_runs_on_every_choice(pair_folders: Folders, tmp_path: Path) -> None:
     names = [name for name, finding in findings().items() if finding.reads != "weights"]
     for responses in ("tuned", "base"):

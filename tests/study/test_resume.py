@@ -62,6 +62,7 @@ def units(folder: Path, name: str = "attribution") -> list[str]:
 # ---- what is finished is kept, what is broken is not
 
 
+@pytest.mark.usefixtures("no_page")
 def test_missing_and_broken_results_are_computed_again(
     finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_missing_and_broken_results_are_computed_again(
     same_tables(found, finished)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_results_of_other_words_and_half_a_layer_are_computed_again(
     runs: dict[str, Comparison], pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_results_of_other_words_and_half_a_layer_are_computed_again(
     same_tables(found, runs["mlp"])
 
 
+@pytest.mark.usefixtures("no_page")
 def test_another_scoring_keeps_the_attributions(
     finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,7 @@ def test_what_a_kill_leaves_of_a_write_is_no_foreign_file(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows does not have")
 @pytest.mark.parametrize(("name", "least"), [("attribution", 2), ("mlp", 3)])
+@pytest.mark.usefixtures("no_page")
 def test_a_killed_run_goes_on_to_identical_results(
     name: str, least: int, runs: dict[str, Comparison], pair_folders: Folders, tmp_path: Path
 ) -> None:
@@ -274,6 +278,7 @@ def test_other_models_and_swapped_ones_are_refused(finished: Comparison, pair_fo
     assert untouched(finished.out) == before
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_moved_model_and_moved_words_are_the_same_study(
     runs: dict[str, Comparison], pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +305,7 @@ def test_other_words_are_another_study(runs: dict[str, Comparison], pair_folders
         assert named in str(caught.value)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_vectors_in_any_order_and_labels_beyond_the_components_are_the_same_study(
     pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +371,7 @@ def test_findings_of_one_folder_go_on_each_by_itself(
     assert open_comparison(out).diff is not None
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_finding_that_never_finished_anything_binds_nobody(
     finished: Comparison, pair_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +560,7 @@ def test_a_labeller_that_answers_nonsense_is_one_sentence(pair_folders: Folders,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_labeller_of_ones_own_with_seeds(pair_folders: Folders, tmp_path: Path) -> None:
     own, announced = Initials(), []
 

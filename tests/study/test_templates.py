@@ -74,6 +74,7 @@ def test_the_page_and_tables_can_be_made_again(both: TemplateComparison, tmp_pat
     assert open_templates(out).notes == both.notes
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_second_run_computes_nothing(
     both: TemplateComparison, chat_folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_second_run_computes_nothing(
     assert counted.units == [] and counted.loaded == [] and again.answers == both.answers
 
 
+@pytest.mark.usefixtures("no_page")
 def test_weights_are_probed_once(chat_folders: tuple[Path, Path], tmp_path: Path) -> None:
     words: dict[str, Any] = {"vocabulary": vocabulary(), "vectors": vectors(), "top_k": 5}
     asked = ATTRIBUTED | {"probes": ["attribution", "attention"], "limit": 2}

@@ -16,7 +16,7 @@ from itlens.models import load_model, load_pair
 from itlens.weights import weights_of
 from itlens.weights.spilled import SpilledWeights, spilled
 from itlens.weights.stored import streamed
-from tests.study.studies import small
+from tests.study.studies import small, without_page
 from tests.tiny import tiny_folder
 from tests.weights.adapters import ADAPTERS, adapter, differences
 
@@ -38,6 +38,7 @@ def study(pair: tuple[Any, Any], out: Path) -> itlens.Comparison:
 def test_a_study_of_weights_loads_no_model_and_has_its_numbers(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_page(monkeypatch)
     loaded = study((load_model(folders[0]), load_model(folders[1])), tmp_path / "models")
     monkeypatch.setattr("itlens.models.load.load_checkpoint", refuse)
     streaming = study(folders, tmp_path / "files")
@@ -53,6 +54,7 @@ def test_a_study_of_weights_loads_no_model_and_has_its_numbers(
 def test_a_base_with_an_adapter_loads_no_model_either(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_page(monkeypatch)
     own = adapter(tmp_path / "adapter", "llama", **ADAPTERS["lora"])
     asked: dict[str, Any] = {"adapter": own, "probes": ["weight_delta", "mlp", "task_words"], **small()}
     monkeypatch.setattr("itlens.models.load.load_checkpoint", refuse)
@@ -91,6 +93,7 @@ def test_a_pair_that_cannot_be_streamed_is_in_memory_one_after_the_other(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As for architectures without a map of names: the base is put on the disk before the tuned model is loaded."""
+    without_page(monkeypatch)
     streaming = study(folders, tmp_path / "files")
     monkeypatch.setattr("itlens.weights.stored.can_be_streamed", lambda name, **options: False)
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
