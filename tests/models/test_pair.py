@@ -13,7 +13,7 @@ import torch
 from itlens.errors import ModelError, PairError
 from itlens.models import ModelPair, load_model, load_pair, pair, source_of
 from itlens.models.compatibility import Side
-from tests.tiny import tiny_folder, tiny_hf_model, tiny_tokenizer
+from tests.tiny import BACKENDS, tiny_folder, tiny_hf_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,23 @@ def test_models_load_on_first_use_and_one_at_a_time(
     both.release("tuned")
     assert "loaded=[]" in repr(both)
     assert loaded == ["base", "tuned"]
+
+
+@pytest.mark.skipif("hooked" not in BACKENDS, reason="TransformerLens 4 has no HookedTransformer")
+def test_a_released_model_is_free_and_collected_only_where_it_is_still_there(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: collected.append(1))
+    both = load_pair(*folders, check=False)
+    base = weakref.ref(both.base)
+    both.release("base")
+    assert base() is None, "its memory is free at once"
+    assert collected == []
+    held = both.tuned
+    both.release("tuned")
+    assert held is not None
+    assert collected == [1], "somebody holds it, or a cycle does"
 
 
 def test_both_are_kept_when_asked(folders: tuple[Path, Path]) -> None:

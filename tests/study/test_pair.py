@@ -210,7 +210,6 @@ def test_patching_and_faithfulness_are_those_of_the_probes(runs: dict[str, Compa
     np.testing.assert_allclose(load(next(files))["curve"], own["curve"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.usefixtures("no_page")
 def test_given_and_empty_responses(pair_folders: Folders, tmp_path: Path) -> None:
     given = [prompt.replace(response=" Le chat dort.") for prompt in six_prompts()[:3]]
     given.append(six_prompts()[3].replace(response=""))
