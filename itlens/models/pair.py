@@ -12,11 +12,11 @@ from itlens.models.checked_files import FileRecord
 from itlens.models.checkpoint import check_places, read_model_config
 from itlens.models.compatibility import PairReport, Side, compare_sides
 from itlens.models.gguf_copy import copies, reading_versions
-from itlens.models.hooked_model import HookedModel
+from itlens.models.hooked_model import HookedModel, backend_of
 from itlens.models.load import load_model, resolve_device
 from itlens.models.locate import locate
 from itlens.models.memory import give_back
-from itlens.models.source import backend_of, place_fingerprint, refuse_broken_files
+from itlens.models.source import place_fingerprint, refuse_broken_files
 
 
 class ModelPair:
