@@ -249,7 +249,7 @@ def _cards(rows: pd.DataFrame, kind: str) -> list[Card]:
         return []
     most = rows.sort_values("excess", ascending=False, kind="stable").iloc[0]
     gained = rows[(rows["p_holm"] < LEVEL) & (rows["excess"] > 0)]
-    detail = f"{most['task']} most: {_said(most)}"
+    detail = f"most: {_said(most)}"
     return [Card(f"tasks that gained · {KIND_NAMES[kind]}", f"{len(gained)} of {len(rows)}", detail)]
 
 
