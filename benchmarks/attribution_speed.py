@@ -32,6 +32,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import itlens
+from itlens.findings.attribution.benchmarks import released_way
 
 VOCABULARY = 49_152
 
@@ -61,20 +62,6 @@ def word_tokenizer() -> Any:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="</s>", eos_token="</s>", pad_token="<pad>")
-
-
-def released(hf: Any, prompt: list[int], response: list[int]) -> np.ndarray:
-    """One backward pass per token, gradients for parameters too."""
-    for parameter in hf.parameters():
-        parameter.requires_grad_(True)
-    scores = np.zeros((len(prompt), len(response)))
-    for m, target in enumerate(response):
-        ids = torch.tensor([prompt + response[:m]])
-        embeddings = hf.get_input_embeddings()(ids).detach().requires_grad_(True)
-        torch.softmax(hf(inputs_embeds=embeddings).logits[0, -1], -1)[target].backward()
-        scores[:, m] = (embeddings.grad * embeddings.detach())[0, : len(prompt)].sum(-1).numpy()
-        hf.zero_grad()
-    return scores
 
 
 def add_peers() -> None:
@@ -138,7 +125,7 @@ def ways(hf: Any, peers: bool) -> dict[str, Callable[[list[int], list[int]], np.
     def twin() -> Any:
         return copy.deepcopy(hf)
 
-    found: dict[str, Any] = {"released": lambda prompt, response: released(hf, prompt, response)}
+    found: dict[str, Any] = {"released": lambda prompt, response: released_way(hf, prompt, response)}
     for backend in ("hooked", "bridge"):
         model = itlens.load_model(twin(), tokenizer=tokenizer, backend=backend)
         found[f"itlens {backend}"] = with_itlens(model)

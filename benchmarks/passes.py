@@ -53,10 +53,10 @@ def main() -> None:
         for _ in range(args.rounds):
             plain, probe = seconds(lambda read=read: plain_passes(pair.base, read)), seconds(run)
             ratios.append(probe / plain)
-        mean = sum(map(len, read)) / len(read)
-        cost = f"{tokens / (layers * mean * len(read)):.2f}", f"{calls / (layers * len(read)):.2f}"
+        length = sum(map(len, read))
+        cost = f"{tokens / (layers * length):.2f}", f"{calls / (layers * len(read)):.2f}"
         print(f"{name}: {cost[0]} plain passes a text by tokens, {cost[1]} by calls, {statistics.median(ratios):.2f} "
-              f"by time ({len(read)} texts of {mean:.0f} tokens)", flush=True)  # fmt: skip
+              f"by time ({len(read)} texts of {length / len(read):.0f} tokens)", flush=True)  # fmt: skip
 
 
 def probes(pair: Any, args: argparse.Namespace) -> dict[str, tuple[Ids, Callable[[], object]]]:

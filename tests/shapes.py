@@ -101,5 +101,5 @@ def _resolved(hint: Any, names: dict[str, Any]) -> Any:
     of_hint.__annotations__ = {"hint": hint}
     try:
         return get_type_hints(of_hint, names, include_extras=True)["hint"]
-    except Exception:
+    except NameError:
         return Any

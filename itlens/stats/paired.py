@@ -102,11 +102,20 @@ def interval_beside_p(n: int, p: float, difference: float, low: float, high: flo
     return of_t if np.isfinite(of_t[0]) else (low, high)
 
 
-def as_said(row: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a row of a table of paired tests for a sentence: its interval is the one that goes with its p."""
+def as_said(
+    row: pd.Series[Any],
+    *,
+    p: str = "p_paired",
+    difference: str = "difference",
+    low: str = "ci_low",
+    high: str = "ci_high",
+) -> pd.Series[Any]:
+    """Return a row of a table of paired tests for a sentence: its interval is the one that goes with its p.
+
+    p, difference, low, high: the names of these columns.
+    """
     said = row.copy()
-    values = (row[name] for name in ("n", "p_paired", "difference", "ci_low", "ci_high"))
-    said["ci_low"], said["ci_high"] = interval_beside_p(*values)
+    said[low], said[high] = interval_beside_p(*(row[name] for name in ("n", p, difference, low, high)))
     return said
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from itlens.findings.activation_difference.columns import random_range
 from itlens.findings.base import Headline, Tables, Verdict
 from itlens.report.numbers import headline
-from itlens.stats.paired import as_said, interval_beside_p, is_tested, p_text
+from itlens.stats.paired import as_said, is_tested, p_text
 
 _LEVEL = 0.05
 _MOST, _ALIKE = 0.5, 0.9  # energy in one direction, cosine of halves: "mostly in one direction" beyond both
@@ -92,10 +92,8 @@ def strongest(dial: pd.DataFrame | None, statistic: str = "logprob") -> pd.Serie
     if not len(rows):
         return None
     one = rows[rows["strength"] == 1]
-    row = (one if len(one) else rows).iloc[0].copy()
-    values = (row[name] for name in ("n", "change_p", "change", "change_low", "change_high"))
-    row["change_low"], row["change_high"] = interval_beside_p(*values)
-    return row
+    row = (one if len(one) else rows).iloc[0]
+    return as_said(row, p="change_p", difference="change", low="change_low", high="change_high")
 
 
 def _is_significant(row: pd.Series) -> bool:
