@@ -348,7 +348,7 @@ def cell_interval(
     for start in range(0, cells, _CELLS):
         block = d[:, start : start + _CELLS]
         known = np.isfinite(block)
-        counts = drawn @ known.astype(float)
+        counts = np.float64(prompts) if known.all() else drawn @ known.astype(float)
         sums = drawn @ np.where(known, block, 0.0)
         means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
         ok = known.any(axis=0)  # a draw may miss all prompts of a cell; it is left out there

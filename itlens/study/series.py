@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -157,20 +157,29 @@ def compare_series(
     given = listed_prompts(prompts, limit) if any(finding.reads_prompts for finding in chosen) else []
     folder = SeveralFolder(out, "series")
     inside = [f"{place}-{_readable(label)}" for place, label in enumerate(names[1:], start=2)]
-    first = None
+    runs = [folder.path / name for name in inside]
+    tuned = dict(zip(runs, zip(names[1:], listed[1:], strict=True), strict=True))
+
+    def compared_in(run: Path) -> Comparison:
+        label, model = tuned[run]
+        first = None if run == runs[0] else runs[0]
+        return compare(
+            listed[0], model, given, probes, run, resume, labels=(names[0], label), base_from=first, **options
+        )
+
     asked: dict[str, Any] = {"labels": names, "folders": inside} | ({_ALPHAS: alphas} if alphas else {})
     with folder.opened(asked, inside):
-        for label, model, name in zip(names[1:], listed[1:], inside, strict=True):
-            run = folder.path / name
-            compare(listed[0], model, given, probes, run, resume, labels=(names[0], label), base_from=first, **options)
-            first = first or run
-        comparison = open_series(folder.path)
+        comparison = open_series(folder.path, compared_in)
         write_several(folder, comparison)
     return comparison
 
 
-def open_series(path: str | Path) -> SeriesComparison:
-    """Read the folder of a series. Raises StoreError where it is none, or a pair of it has nothing finished."""
+def open_series(path: str | Path, read: Callable[[Path], Comparison] = open_comparison) -> SeriesComparison:
+    """Read the folder of a series. Raises StoreError where it is none, or a pair of it has nothing finished.
+
+    read: how the run folder of a pair becomes a comparison; each is let go before the next, since the word pairs of a
+    large model fill a gigabyte.
+    """
     folder = SeveralFolder(path, "series")
     asked = folder.read()
     named, names = (value if isinstance(value := asked.get(key), list) else [] for key in ("labels", "folders"))
@@ -181,20 +190,18 @@ def open_series(path: str | Path) -> SeriesComparison:
     numbers = PromptNumbers(labels)
     notes: dict[str, list[str]] = {}
     rows = []
-    seed = 0
-    for place, run in enumerate(folders, start=1):  # one at a time: the word pairs of a large model fill a gigabyte
-        comparison = open_comparison(run)
-        seed = seed if place > 1 else int(comparison.study["settings"]["seed"])
-        for note in comparison.notes:
+    for place, run in enumerate(folders, start=1):
+        found, apart, said = _numbers_of_pair(read(run))
+        for note in said:
             notes.setdefault(note, []).append(labels[place])
-        sides = ({labels[0]: "base"} if place == 1 else {}) | {labels[place]: "tuned"}
-        numbers.add(numbers_of(comparison), sides)
-        rows.append({"against": "first", "reference": labels[0], "model": labels[place], **_distances(comparison)})
+        numbers.add(found, ({labels[0]: "base"} if place == 1 else {}) | {labels[place]: "tuned"})
+        rows.append({"against": "first", "reference": labels[0], "model": labels[place], **apart})
     for place, apart in enumerate(_between_neighbours(folders), start=2):
         if apart:
             rows.append({"against": "neighbour", "reference": labels[place - 1], "model": labels[place], **apart})
     distances = pd.DataFrame(rows).dropna(axis="columns", how="all")
     shared = _shared(numbers)
+    seed = int(RunFolder(folders[0]).read_study()["settings"]["seed"])
     first, neighbours = _along(shared, seed)
     alphas = tuple(float(alpha) for alpha in asked.get(_ALPHAS) or ())
     curves = linearity_table(shared, alphas, seed=seed) if shared and len(alphas) == len(labels) else None
@@ -255,14 +262,15 @@ def _along(tables: Mapping[str, pd.DataFrame], seed: int) -> tuple[ModelSeries |
     return series(tables, "first", seed=seed), series(tables, "neighbour", seed=seed)
 
 
-def _distances(comparison: Comparison) -> dict[str, float]:
-    """Distances between a model and the first one."""
+def _numbers_of_pair(comparison: Comparison) -> tuple[dict[str, pd.DataFrame], dict[str, float], list[str]]:
+    """Return numbers by finding and prompt, distances between a model and the first one, and caveats."""
     known = findings()
-    return {
+    apart = {
         name: value
         for finding, tables in comparison.tables.items()
         for name, value in known[finding].distances(tables).items()
     }
+    return numbers_of(comparison), apart, comparison.notes
 
 
 def _between_neighbours(folders: Sequence[Path]) -> Iterator[dict[str, float]]:

@@ -14,7 +14,7 @@ from itlens.findings.base import SIDES
 from itlens.report.blocks import Block, Column, Figure, Table, Text, guessed_columns
 from itlens.report.page_data import Page, Section
 from itlens.report.render import render_page
-from itlens.study.comparison import Comparison
+from itlens.study.comparison import Comparison, open_comparison
 from itlens.study.folder import RunFolder
 from itlens.study.lock import locked
 from itlens.study.outcome import VERSION, rewrite_outcome
@@ -140,17 +140,17 @@ def several_json(comparison: TemplateComparison | SeriesComparison) -> dict[str,
 def write_again(path: str | Path, kind: str) -> TemplateComparison | SeriesComparison:
     """Read a folder of several comparisons, and write the tables and pages of it and of each comparison again."""
     folder = SeveralFolder(path, kind)
+    folder.read()  # a folder of another kind is refused before it is locked
     comparison: TemplateComparison | SeriesComparison
-    if kind == "template":
-        comparison = open_templates(path)
-        pairs = [comparison.off, comparison.on]
-    else:
-        comparison = open_series(path)
-        pairs = [comparison.comparison(label) for label in comparison.labels[1:]]
     with locked(folder.path):
-        for each in pairs:
-            rewrite_outcome(each)
+        comparison = open_templates(path, _rewritten) if kind == "template" else open_series(path, _rewritten)
         write_several(folder, comparison)
+    return comparison
+
+
+def _rewritten(run: Path) -> Comparison:
+    comparison = open_comparison(run)
+    rewrite_outcome(comparison)
     return comparison
 
 
@@ -168,13 +168,12 @@ def template_page(comparison: TemplateComparison) -> Page:
         {side: models[side]["label"] for side in SIDES},
         sections,
         [(_STATES[state], f"{state}/report.html") for state in STATES],
-        comparison.on,
+        comparison.on.study,
     )
 
 
 def series_page(comparison: SeriesComparison) -> Page:
     """Return the page over a series."""
-    first = comparison.comparison(comparison.labels[1])
     links = [
         (f"{comparison.labels[0]} and {label}", f"{run.name}/report.html")
         for label, run in zip(comparison.labels[1:], comparison.folders, strict=True)
@@ -186,7 +185,7 @@ def series_page(comparison: SeriesComparison) -> Page:
         {"models": ", ".join(comparison.labels)},
         _series_sections(comparison),
         links,
-        first,
+        RunFolder(comparison.folders[0]).read_study(),
     )
 
 
@@ -238,9 +237,8 @@ def _page(
     facts: Mapping[str, Any],
     sections: Sequence[Section],
     links: Sequence[tuple[str, str]],
-    comparison: Comparison,
+    study: Mapping[str, Any],
 ) -> Page:
-    study = comparison.study
     return Page(
         title=title,
         kind="overview",

@@ -7,7 +7,7 @@ template on is compared between base and tuned there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -141,19 +141,26 @@ def compare_templates(
     frames = {each.prompt.id: [*each.body, each.cut] for each in framed}
     options |= {"adapter": adapter, "rendered_at": clock.moment}
     probed = ([finding.name for finding in chosen], reading)
+    asked = dict(zip(STATES, zip(probed, ("raw", "chat"), strict=True), strict=True))
+
+    def compared_in(run: Path) -> Comparison:
+        names, form = asked[run.name]
+        return compare(base, tuned, given, names, run, resume, format=form, **options)
+
     with folder.opened({"frames": frames}, list(STATES), grows="frames"):
-        for state, names, form in zip(STATES, probed, ("raw", "chat"), strict=True):
-            compare(base, tuned, given, names, folder.path / state, resume, format=form, **options)
-        comparison = open_templates(folder.path)
+        comparison = open_templates(folder.path, compared_in)
         write_several(folder, comparison)
     return comparison
 
 
-def open_templates(path: str | Path) -> TemplateComparison:
-    """Read the folder of a comparison without and with the template. Raises StoreError where it is none."""
+def open_templates(path: str | Path, read: Callable[[Path], Comparison] = open_comparison) -> TemplateComparison:
+    """Read the folder of a comparison without and with the template. Raises StoreError where it is none.
+
+    read: how a run folder becomes a comparison.
+    """
     folder = SeveralFolder(path, "template")
     asked = folder.read()
-    off, on = (open_comparison(folder.run_folder(state)) for state in STATES)
+    off, on = (read(folder.run_folder(state)) for state in STATES)
     framed = _framed(on, asked.get("frames"), folder.file)
     return TemplateComparison(folder.path, off, on, _effects(off, on, framed), tuple(notices(asked)))
 

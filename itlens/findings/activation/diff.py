@@ -54,18 +54,17 @@ def compare_activations(
     """
     left, right = _aligned(base, tuned)
     groups = groups_of(left["group"].values)
-    tested = [
-        _group(left, right, chosen, seed=seed, resamples=resamples, minimum=minimum) for chosen in groups.values()
-    ]
-    ds: xr.Dataset = xr.concat(tested, dim="group", coords="minimal", compat="override")
+    options = {"seed": seed, "resamples": resamples, "minimum": minimum}
+    ds = xr.Dataset(
+        {name: tested_over_prompts(left[name], right[name], groups, _FAMILIES, **options) for name in left.data_vars}
+    )
     same = left["tokens_digest"].values == right["tokens_digest"].values
     attrs = _attrs(base, tuned, prompt_count=left.sizes["prompt"], same_tokens=int(same.sum()))
     coords = {
-        "measure": np.array(MEASURES, dtype=np.str_),
         "same_tokens": ("group", np.array([int(same[chosen].sum()) for chosen in groups.values()])),
         **group_coordinates(groups, minimum),
     }
-    ds = ds.assign_coords(coords).assign_attrs(attrs | {"seed": seed, "resamples": resamples, "minimum": minimum})
+    ds = ds.assign_coords(coords).assign_attrs(attrs | options)
     return ds
 
 
@@ -112,26 +111,34 @@ def _labels(ds: xr.Dataset, dim: Hashable) -> list[object]:
     return ds[dim].values.tolist() if dim in ds.dims else []
 
 
-def _group(left: xr.Dataset, right: xr.Dataset, chosen: np.ndarray, **options: int) -> xr.Dataset:
-    return xr.Dataset({name: _statistic(left[name][chosen], right[name][chosen], **options) for name in left.data_vars})
+def tested_over_prompts(
+    base: xr.DataArray,
+    tuned: xr.DataArray,
+    groups: Mapping[str, np.ndarray],
+    families: Sequence[Hashable] = (),
+    **options: int,
+) -> xr.DataArray:
+    """Return MEASURES of one statistic on (group, measure, ...), p_bh corrected over the cells of each family.
+
+    groups: which prompts, by name. families: axes whose labels are questions of their own. options: of `paired_cells`.
+    """
+    base, tuned = base.transpose("prompt", ...), tuned.transpose("prompt", ...)
+    shape, dims = base.shape[1:], base.dims[1:]
+    left, right = (side.values.reshape(len(side), -1) for side in (base, tuned))
+    rows = []
+    for chosen in groups.values():
+        measures = paired_cells(left[chosen], right[chosen], **options)
+        measures["p_bh"] = _corrected(measures["p_paired"].reshape(shape), dims, families).ravel()
+        rows.append([measures[name] for name in MEASURES])
+    return _stacked_like(base, {"group": list(groups), "measure": MEASURES}, rows)
 
 
-def _statistic(left: xr.DataArray, right: xr.DataArray, **options: int) -> xr.DataArray:
-    """Return one statistic's measures on (measure, ...) over these prompts."""
-    left, right = left.transpose("prompt", ...), right.transpose("prompt", ...)
-    shape, dims = left.shape[1:], left.dims[1:]
-    base, tuned = (side.values.reshape(len(side), -1) for side in (left, right))
-    measures = paired_cells(base, tuned, **options)
-    measures["p_bh"] = _corrected(measures["p_paired"].reshape(shape), dims).ravel()
-    return stacked_like(left, "measure", MEASURES, [measures[name] for name in MEASURES])
-
-
-def _corrected(p: np.ndarray, dims: tuple[Hashable, ...]) -> np.ndarray:
+def _corrected(p: np.ndarray, dims: tuple[Hashable, ...], families: Sequence[Hashable]) -> np.ndarray:
     """Correct within each family of cells (Benjamini-Hochberg)."""
-    axes = [place for place, name in enumerate(dims) if name in _FAMILIES]
+    axes = [place for place, name in enumerate(dims) if name in families]
     in_front = np.moveaxis(p, axes, range(len(axes)))
-    families = in_front.reshape(int(np.prod(in_front.shape[: len(axes)])), -1)
-    corrected = np.array([adjust(family, "fdr_bh") for family in families]).reshape(in_front.shape)
+    each = in_front.reshape(int(np.prod(in_front.shape[: len(axes)])), -1)
+    corrected = np.array([adjust(family, "fdr_bh") for family in each]).reshape(in_front.shape)
     return np.moveaxis(corrected, range(len(axes)), axes)
 
 
@@ -190,7 +197,7 @@ def activation_means(
     groups = groups_of(models[0]["group"].values)
     options = {"seed": seed, "resamples": resamples, "minimum": minimum}
     means = [
-        xr.concat([_means(ds.isel(prompt=chosen), **options) for chosen in groups.values()], dim="group")
+        xr.Dataset({name: means_over_prompts(values, groups, **options) for name, values in ds.data_vars.items()})
         for ds in models
     ]
     same = {name: models[0].attrs.get(name, "") for name in _SAME_OF_MODELS}
@@ -226,28 +233,33 @@ def _aligned_models(labels: Sequence[str], results: Sequence[xr.Dataset]) -> lis
     return [first, *(ds.sel(prompt=first["prompt"].values) for ds in results[1:])]
 
 
-def _means(ds: xr.Dataset, **options: int) -> xr.Dataset:
-    return xr.Dataset({name: means_over_prompts(values, **options) for name, values in ds.data_vars.items()})
-
-
-def means_over_prompts(values: xr.DataArray, *, seed: int, resamples: int, minimum: int) -> xr.DataArray:
-    """Return SUMMARIES of one statistic, on (summary, ...)."""
+def means_over_prompts(
+    values: xr.DataArray, groups: Mapping[str, np.ndarray], *, seed: int, resamples: int, minimum: int
+) -> xr.DataArray:
+    """Return SUMMARIES of one statistic, on (group, summary, ...). groups: which prompts, by name."""
     values = values.transpose("prompt", ...)
-    cells = values.values.reshape(len(values), -1).astype(float)
-    known = np.isfinite(cells)
-    n = known.sum(axis=0)
-    mean = np.divide(np.where(known, cells, 0.0).sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
-    low, high, enough = *np.full((2, n.size), np.nan), n >= max(minimum, 2)
-    low[enough], high[enough] = cell_interval(cells[:, enough], seed=seed, resamples=resamples)
-    return stacked_like(values, "summary", SUMMARIES, [n.astype(float), mean, low, high])
+    every = values.values.reshape(len(values), -1).astype(float)
+    rows = []
+    for chosen in groups.values():
+        cells = every[chosen]
+        known = np.isfinite(cells)
+        n = known.sum(axis=0)
+        mean = np.divide(np.where(known, cells, 0.0).sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
+        low, high, enough = *np.full((2, n.size), np.nan), n >= max(minimum, 2)
+        low[enough], high[enough] = cell_interval(cells[:, enough], seed=seed, resamples=resamples)
+        rows.append([n.astype(float), mean, low, high])
+    return _stacked_like(values, {"group": list(groups), "summary": SUMMARIES}, rows)
 
 
-def stacked_like(values: xr.DataArray, axis: str, labels: Sequence[str], rows: Sequence[np.ndarray]) -> xr.DataArray:
-    """Return rows of cells on (axis, ...), with the axes, coordinates and attrs of `values` but for prompts."""
+def _stacked_like(
+    values: xr.DataArray, axes: Mapping[str, Sequence[str]], rows: Sequence[Sequence[np.ndarray]]
+) -> xr.DataArray:
+    """Return rows of cells on (*axes, ...), with the axes, coordinates and attrs of `values` but for prompts."""
     shape, dims = values.shape[1:], values.dims[1:]
     coords = {name: values[name] for name in dims if name in values.coords}
-    stacked = np.stack(rows).reshape(len(labels), *shape)
-    return xr.DataArray(stacked, dims=(axis, *dims), coords=coords | {axis: list(labels)}, attrs=values.attrs)
+    labels = {name: list(of_axis) for name, of_axis in axes.items()}
+    stacked = np.array(rows).reshape(*(len(of_axis) for of_axis in labels.values()), *shape)
+    return xr.DataArray(stacked, dims=(*axes, *dims), coords=coords | labels, attrs=values.attrs)
 
 
 def group_coordinates(groups: Mapping[str, np.ndarray], minimum: int) -> dict[str, object]:

@@ -8,17 +8,16 @@ Kernel alignments are over the tokens of all prompts together: they are no means
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from itlens.errors import ResultError
-from itlens.findings.activation.diff import SUMMARIES, group_coordinates, means_over_prompts, stacked_like
+from itlens.findings.activation.diff import group_coordinates, means_over_prompts, tested_over_prompts
 from itlens.results.provenance import provenance
 from itlens.stats.groups import groups_of
-from itlens.stats.paired import MEASURES, adjust, paired_cells
 
 _COUNTS = ("token_count", "lens_positions")
 
@@ -34,11 +33,8 @@ def shift_summary(shift: xr.Dataset, *, seed: int = 0, resamples: int = 2000, mi
     options = {"seed": seed, "resamples": resamples, "minimum": minimum}
     groups = groups_of(shift["group"].values)
     averaged = [name for name, value in shift.data_vars.items() if "prompt" in value.dims and name not in _COUNTS]
-    means = [
-        xr.Dataset({name: means_over_prompts(shift[name].isel(prompt=chosen), **options) for name in averaged})
-        for chosen in groups.values()
-    ]
-    return _grouped(means, shift, groups, ("summary", SUMMARIES), "diff.shift_summary", options)
+    means = xr.Dataset({name: means_over_prompts(shift[name], groups, **options) for name in averaged})
+    return _with_origin(means, shift, groups, "diff.shift_summary", options)
 
 
 def shift_tests(shift: xr.Dataset, *, seed: int = 0, resamples: int = 2000, minimum: int = 5) -> xr.Dataset:
@@ -55,11 +51,8 @@ def shift_tests(shift: xr.Dataset, *, seed: int = 0, resamples: int = 2000, mini
     if not sides:
         raise ResultError("This result has nothing with a sign to test: neither norms nor a lens; see hooks=.")
     groups = groups_of(shift["group"].values)
-    tests = [
-        xr.Dataset({name: _tested(base[chosen], tuned[chosen], **options) for name, (base, tuned) in sides.items()})
-        for chosen in groups.values()
-    ]
-    return _grouped(tests, shift, groups, ("measure", MEASURES), "diff.shift_tests", options)
+    tests = xr.Dataset({name: _tested(base, tuned, groups, **options) for name, (base, tuned) in sides.items()})
+    return _with_origin(tests, shift, groups, "diff.shift_tests", options)
 
 
 def shifted_heads(
@@ -86,8 +79,8 @@ def shifted_heads(
         if got not in there:
             raise ResultError(f"{name}={got!r} is unknown here; expected one of {', '.join(there)}.")
     value = value.sel(token_class=token_class) if "token_class" in value.dims else value
-    means = means_over_prompts(value[groups[group]], seed=seed, resamples=resamples, minimum=2)
-    table = means.to_series().unstack("summary").reset_index()
+    means = means_over_prompts(value, {group: groups[group]}, seed=seed, resamples=resamples, minimum=2)
+    table = means.sel(group=group, drop=True).to_series().unstack("summary").reset_index()
     table["n"] = table["n"].astype(int)
     table = table.sort_values("mean", ascending=by.endswith("cosine"), kind="stable", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
@@ -113,29 +106,18 @@ def _sides(shift: xr.Dataset) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
     return sides
 
 
-def _tested(base: xr.DataArray, tuned: xr.DataArray, **options: int) -> xr.DataArray:
-    """Return MEASURES of one statistic, on (measure, ...)."""
-    last = [dim for dim in base.dims if dim == "token_class"]
+def _tested(base: xr.DataArray, tuned: xr.DataArray, groups: Mapping[str, np.ndarray], **options: int) -> xr.DataArray:
+    """Return MEASURES of one statistic, on (group, measure, ...); each class of tokens is a family of its own."""
+    last = [dim for dim in tuned.dims if dim == "token_class"]
     base, tuned = (side.transpose("prompt", ..., *last) for side in (base, tuned))
-    of_base, of_tuned = (side.values.reshape(len(side), -1) for side in (base, tuned))
-    measures = paired_cells(of_base, of_tuned, **options)
-    classes = base.sizes.get("token_class", 1)  # the last axis: each class is a family, over layers and heads
-    families = measures["p_paired"].reshape(-1, classes).T
-    measures["p_bh"] = np.array([adjust(family, "fdr_bh") for family in families]).T.ravel()
-    return stacked_like(tuned, "measure", MEASURES, [measures[name] for name in MEASURES])
+    return tested_over_prompts(base, tuned, groups, last, **options)
 
 
-def _grouped(
-    by_group: Sequence[xr.Dataset],
-    shift: xr.Dataset,
-    groups: Mapping[str, np.ndarray],
-    axis: tuple[str, Sequence[str]],
-    probe: str,
-    options: Mapping[str, int],
+def _with_origin(
+    ds: xr.Dataset, shift: xr.Dataset, groups: Mapping[str, np.ndarray], probe: str, options: Mapping[str, int]
 ) -> xr.Dataset:
-    """Join the groups' results. axis: the first axis of each statistic, and its labels."""
+    """Add what each group is, and where the numbers come from."""
     models = {str(name): value for name, value in shift.attrs.items() if str(name).startswith(("base_", "tuned_"))}
-    joined: xr.Dataset = xr.concat(by_group, dim="group", coords="minimal", compat="override")
-    joined = joined.assign_coords(group_coordinates(groups, options["minimum"]) | {axis[0]: list(axis[1])})
-    joined = joined.assign_attrs(provenance(probe, **models, **options))
-    return joined
+    ds = ds.assign_coords(group_coordinates(groups, options["minimum"]))
+    ds = ds.assign_attrs(provenance(probe, **models, **options))
+    return ds
