@@ -1,5 +1,6 @@
 # make demo   virtual environment, install, compare the embedded pair, write runs/demo/report.html
-# make test   the same environment and what the tests need, then all tests of the package
+# make test   the same environment and what the tests need, then the tests of the package
+# make long   the same environment, then the tests that take minutes: nulls over hundreds of draws, whole reports in Chromium
 # make examples   the same environment, then everything that README, documentation, examples and notebooks show
 # make cluster   the same environment, then the tests that start a Ray cluster of two workers
 # make transformerlens4   the tests of loading, probes and findings that are of TransformerBridge, with TransformerLens 4
@@ -11,13 +12,16 @@ BIN := $(VENV)/bin
 # an import of the package compiles 350 modules where nobody has kept them: tests start many processes
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test examples cluster run-only install compiled lint types docs browser models transformerlens4 wheel clean
+.PHONY: demo test long examples cluster run-only install compiled lint types docs browser models transformerlens4 wheel clean
 
 demo: run-only
 	$(BIN)/itlens demo --out runs/demo
 
 test: install browser models compiled
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not documentation and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not documentation and not cluster and not long"
+
+long: install browser compiled
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 examples: docs browser models compiled
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m documentation

@@ -45,6 +45,7 @@ def test_a_plant_of_another_kind_has_no_recall_but_false_discoveries() -> None:
     assert math.isnan(found["recall"]) and found["false_discoveries"] == 1
 
 
+@pytest.mark.long
 def test_the_threshold_is_exceeded_at_the_stated_rate() -> None:
     """Over many calibrations, a new noise-only pair has anything above the threshold in at most 5 %, and near it."""
     rng = np.random.default_rng(0)

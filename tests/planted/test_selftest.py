@@ -17,6 +17,8 @@ from itlens.planted.setup import Choices, PlantingSetup, all_detectors, set_up, 
 from tests.commands import Commands
 from tests.tiny import BACKENDS, tiny_folder, tiny_hf_model, tiny_tokenizer
 
+pytestmark = pytest.mark.long
+
 DETECTORS = all_detectors()
 MEANT = [(plant, name) for plant in PLANTS for name, detector in DETECTORS.items() if plant in detector.sees]
 PROMPTS = [

@@ -231,6 +231,7 @@ def test_a_writer_that_has_not_written_is_named(held: Comparison, tmp_path: Path
 
 
 @pytest.mark.usefixtures("no_page")
+@pytest.mark.long
 def test_every_finding_that_reads_prompts_runs_on_every_choice(pair_folders: Folders, tmp_path: Path) -> None:
     names = [name for name, finding in findings().items() if finding.reads != "weights"]
     for responses in ("tuned", "base"):

@@ -18,6 +18,8 @@ from itlens.study.comparison import open_comparison
 from tests.browser import Page, fits
 from tests.views import factory, word_factory
 
+pytestmark = pytest.mark.long
+
 TOKENS_DRAWN = (
     "[...document.querySelectorAll('.prompt .cv')].filter(h => h.querySelector('.colored-tokens')).length >= {}"
 )

@@ -12,6 +12,8 @@ from tests.findings.mlp.concept_factory import concept_content
 from tests.views import factory
 from tests.views.test_browser import INTRUDERS, UNFOLD, write_page
 
+pytestmark = pytest.mark.long
+
 BARS = "[...document.querySelectorAll('.itlens-figure')].find(f => f.data && f.layout.barmode === 'stack')"
 
 

@@ -24,6 +24,8 @@ from tests.findings.mlp.concept_factory import concept_content
 from tests.hostile import HOSTILE, INTRUDERS, LONG, RAN, SHORT
 from tests.views import factory, word_factory
 
+pytestmark = pytest.mark.long
+
 READY = "document.querySelector('.itlens-prompts[data-ready]')"
 
 

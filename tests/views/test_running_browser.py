@@ -18,6 +18,8 @@ from tests.views import running_factory as factory
 from tests.views.factory import HOSTILE
 from tests.views.test_browser import INTRUDERS, UNFOLD
 
+pytestmark = pytest.mark.long
+
 # pairs of texts in one figure whose boxes overlap by more than a sliver
 OVERLAPS = """(() => {
   const found = [];

@@ -51,6 +51,7 @@ def test_the_interval_is_the_percentile_bootstraps() -> None:
     assert 0.89 < covered.mean() < 0.97, "30 values: somewhat under 95 %"
 
 
+@pytest.mark.long
 def test_the_null_keeps_five_per_cent() -> None:
     """200 draws of paired noise: single p-values reject 5 %, corrected ones find anything at all in 5 % of families."""
     single, families = [], []

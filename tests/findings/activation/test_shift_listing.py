@@ -89,6 +89,7 @@ def test_what_has_a_sign_is_tested() -> None:
     np.testing.assert_allclose(lens.sel(measure="p_bh"), adjust(expected, "fdr_bh"))
 
 
+@pytest.mark.long
 def test_no_change_is_found_in_noise() -> None:
     hits = 0
     for seed in range(200):

@@ -105,6 +105,7 @@ def test_hostile_words_are_text_and_right_to_left_words_stay_apart() -> None:
     assert words.count("\u2068שלום\u2069") == len(factory.HOSTILE)
 
 
+@pytest.mark.long
 def test_categorical_words_and_a_big_model_stay_small() -> None:
     changes = CHANGES.assign(query=pd.Categorical(CHANGES["query"]), key=pd.Categorical(CHANGES["key"]))
     assert views.heads(DS, changes=changes).to_json() == views.heads(DS, changes=CHANGES).to_json()

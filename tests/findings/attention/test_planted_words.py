@@ -115,6 +115,7 @@ def test_identical_models_show_nothing(study: Study) -> None:
     assert verdict == "Base and tuned model relate the same words: none of the 8 heads gained or lost a word pair."
 
 
+@pytest.mark.long
 def test_noise_is_not_mistaken_for_tuning() -> None:
     """The embedded base against itself with noise in every query and key map: 4 draws of 36 heads.
 

@@ -174,6 +174,7 @@ def test_a_planted_direction_in_all_heads():
     assert word_pairs(base, more, **LISTS).identical(ds)
 
 
+@pytest.mark.long
 def test_noise_gives_false_discoveries_in_at_most_five_percent():
     """Independent draws of both models with heavy-tailed words. Judged with the binomial error of 60 repetitions."""
     runs = [word_pairs(*noise(seed, layers=(0, 1), heads=(0, 1, 2)), **LISTS, draws=300) for seed in range(60)]
@@ -186,6 +187,7 @@ def test_noise_gives_false_discoveries_in_at_most_five_percent():
     assert sum(pairs_verdict(ds).startswith("No significant change: ") for ds in runs) >= 54
 
 
+@pytest.mark.long
 def test_noise_that_moves_related_verbs_together():
     """Dimensions that come and go as wholes: each holds either instruction verbs or others, twice as strong a test."""
 

@@ -203,6 +203,7 @@ def test_the_verdict_is_a_sentence(p_bh: list[float], said: str) -> None:
     assert verdict.numbers[0].name == "difference in the share that ends by itself"
 
 
+@pytest.mark.long
 def test_links_keep_their_level_over_200_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diff, "_DRAWS", 199)
     monkeypatch.setattr(diff, "rank_correlation_interval", lambda x, y, **options: (0.0, 0.0))

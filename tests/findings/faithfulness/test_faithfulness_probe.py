@@ -118,6 +118,7 @@ def test_ties_go_by_chance_not_by_place() -> None:
     assert np.mean([order[0] for order in orders]) == pytest.approx(4, abs=0.6)
 
 
+@pytest.mark.long
 def test_random_scores_are_no_better_than_random_orders() -> None:
     model = tiny()
     count = len(source_of(model).tokenizer(TEXT.text)["input_ids"]) - 1

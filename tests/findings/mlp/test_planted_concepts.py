@@ -117,6 +117,7 @@ def test_other_spellings_of_the_same_network_change_nothing(base: Any, change: C
         np.testing.assert_allclose(one["direction"], other["direction"], atol=1e-6)
 
 
+@pytest.mark.long
 def test_independent_models_stand_within_the_null_band() -> None:
     """95 % of the overlaps, and of the single angles, are expected inside.
 

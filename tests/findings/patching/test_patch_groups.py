@@ -70,6 +70,7 @@ def test_few_prompts_get_no_test_and_no_gap_gets_no_fraction() -> None:
     assert np.isfinite(none.p_bh).all(), "an effect can be tested without a gap"
 
 
+@pytest.mark.long
 def test_the_null_keeps_five_per_cent() -> None:
     found = [itlens.diff.patch_groups(noise(seed)).p_bh.sel(group="all").min().item() for seed in range(200)]
     assert np.mean(np.array(found) < 0.05) < 0.1, "a family of six in which anything is found"

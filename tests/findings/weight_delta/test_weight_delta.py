@@ -296,6 +296,7 @@ def test_a_planted_direction_is_read_in_its_word() -> None:
     assert (words["match"].sel(layer=1, head=0) == "").all()
 
 
+@pytest.mark.long
 def test_planted_heads_are_found_under_noise() -> None:
     """The detector of `itlens selftest`: strong plants in any head, nothing in noise alone or in identical models."""
     found = itlens.selftest(
