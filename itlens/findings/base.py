@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from itlens.findings.benchmark import Benchmark
     from itlens.findings.detector import Detector
     from itlens.hooked.tokens import Forced
+    from itlens.models import ModelPair
     from itlens.models.compatibility import Side
     from itlens.models.hooked_model import HookedModel
     from itlens.prompts import Prompt
@@ -100,8 +101,13 @@ class Tokens(Protocol):
     def response(self, model: HookedModel, side: str, number: int) -> Response | None:
         """The response of prompt `number` (from 0) that this side is read on: a text, or ids; generated once."""
 
-    def forced(self, model: HookedModel, numbers: Sequence[int] | None) -> list[Forced]:
-        """The prompts that both models read on the same tokens (`itlens.hooked.tokens.ForcedPrompts`)."""
+    @property
+    def pair_writer(self) -> Literal["base", "tuned"]:
+        """Whose responses both models read, where they need the same tokens."""
+
+    def forced(self, pair: ModelPair, numbers: Sequence[int] | None = None) -> list[Forced]:
+        """The prompts that both models read on the same tokens. A model is loaded where none is in memory, and the
+        writer where a response is missing."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from itlens.errors import PromptError
 from itlens.files import json_bytes, read_json
 from itlens.findings.base import unit_of_prompt
 from itlens.hooked.response import respond
 from itlens.hooked.tokens import Forced, forced
+from itlens.models import ModelPair
 from itlens.prompts.formats import EMPTY_FORM
 from itlens.study.folder import RunFolder
 from itlens.study.index import State
@@ -122,24 +123,34 @@ class StudyResponses:
         """The numbers of the prompts that a model writes the response to."""
         return [number for number, prompt in enumerate(self._read.prompts) if prompt.response is None]
 
-    def forced(self, model: Any, numbers: Sequence[int] | None = None) -> list[Forced]:
+    @property
+    def pair_writer(self) -> Literal["base", "tuned"]:
+        """Whose responses both models read, where a finding needs them on the same tokens."""
+        return "base" if self.writer("pair") == "base" else "tuned"
+
+    def forced(self, pair: ModelPair, numbers: Sequence[int] | None = None) -> list[Forced]:
         """Return the prompts with these numbers (from 0; None: all) as both models read them, on the same tokens.
 
-        A prompt whose response is empty predicts nothing and is left out. Raises PromptError where all of them are.
+        The writer is loaded where a response of its is missing; else the model that is in memory reads them. A prompt
+        whose response is empty predicts nothing and is left out. Raises PromptError where all of them are.
         """
         if self._forced is None:
-            self._forced = {tokens.id: tokens for tokens in self._all_forced(model)}
+            self._forced = {tokens.id: tokens for tokens in self._all_forced(pair)}
         wanted = range(len(self._read.given)) if numbers is None else numbers
         kept = [self._forced[id] for number in wanted if (id := self._read.given[number].id) in self._forced]
         if not kept:
             raise PromptError(
-                f"The response (of the {self.writer('pair')} model, unless it was given) is empty on all of "
+                f"The response (of the {self.pair_writer} model, unless it was given) is empty on all of "
                 f"{len(wanted)} prompts, so there is nothing that both models could read; {EMPTY_FORM}."
             )
         return kept
 
-    def _all_forced(self, model: Any) -> list[Forced]:
-        self._store.expect(self.writer("pair"), self._own)
+    def _all_forced(self, pair: ModelPair) -> list[Forced]:
+        writer = self.pair_writer
+        self._store.expect(writer, self._own)
+        other = "tuned" if writer == "base" else "base"
+        side = other if pair.holds(other) and not self.missing(writer) else writer
+        model = pair.base if side == "base" else pair.tuned
         known = {
             prompt.id: response
             for number, prompt in enumerate(self._read.given)

@@ -118,7 +118,7 @@ class Activation(Finding):
         """Read the prompts once for all units, with the model that may have to write the responses."""
         if plan.reading is None:
             raise ProbeError("The finding 'activation' needs prompts that both models read; plan.reading is None.")
-        return PairOnTokens(source, plan.reading.forced(source.tuned, None))
+        return PairOnTokens(source, plan.reading.forced(source))
 
     def run(self, source: PairOnTokens | ModelPair, unit: str, plan: Plan) -> xr.Dataset:
         """Compute the summaries of one model, the shift between the two, or the patterns that the report shows."""

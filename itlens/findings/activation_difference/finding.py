@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -123,13 +123,11 @@ class ActivationDifference(Finding):
         known = plan.saved(self.name, DIFFERENCE)
         if known is None:
             raise ProbeError("The dial needs the difference, which failed; see there, and run the comparison again.")
-        writer: Literal["base", "tuned"] = "base" if plan.reading.responses == "base" else "tuned"
         drawn = plan.sample(options.sample)
-        # no name for the writer: it would stay in memory while the other model runs
-        prompts = plan.reading.forced(source.base if writer == "base" else source.tuned, drawn)
+        prompts = plan.reading.forced(source, drawn)
         return difference_dial(
-            source, known, prompts, plan.reading.max_new_tokens, scores=options.dial_scores, responses=writer,
-            seed=plan.seed, progress=plan.tell,
+            source, known, prompts, plan.reading.max_new_tokens, scores=options.dial_scores,
+            responses=plan.reading.pair_writer, seed=plan.seed, progress=plan.tell,
         )  # fmt: skip
 
     def compare(self, saved: Saved, plan: Plan) -> Tables:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -72,11 +72,11 @@ class Divergence(Finding):
 
         if plan.reading is None:
             raise ProbeError("The finding 'divergence' needs prompts that both models read; plan.reading is None.")
-        writer: Literal["base", "tuned"] = "base" if plan.reading.responses == "base" else "tuned"
         drawn = plan.sample(plan.options.sample)
-        # no name for the writer: it would stay in memory while the other model runs
-        prompts = plan.reading.forced(source.base if writer == "base" else source.tuned, drawn)
-        return divergence(source, prompts, plan.reading.max_new_tokens, responses=writer, progress=plan.tell)
+        prompts = plan.reading.forced(source, drawn)
+        return divergence(
+            source, prompts, plan.reading.max_new_tokens, responses=plan.reading.pair_writer, progress=plan.tell
+        )
 
     def compare(self, saved: Saved, plan: Plan) -> Tables:
         """Return effects by boundary and block, the tests, and where each prompt's answers part."""

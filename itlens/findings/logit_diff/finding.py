@@ -88,9 +88,7 @@ class LogitDiff(Finding):
             raise ProbeError("The finding 'logit_diff' needs prompts that both models read; plan.reading is None.")
         corpus = plan.options.corpus
         if corpus == PROMPTS:
-            writer = "base" if plan.reading.responses == "base" else "tuned"
-            # no name for the writer: it would stay in memory while the other model runs
-            corpus = plan.reading.forced(source.base if writer == "base" else source.tuned, None)
+            corpus = plan.reading.forced(source)
         return logit_diff(
             source, corpus, themes=plan.options.themes, seed=plan.seed, prepend_bos=plan.reading.prepend_bos,
             progress=plan.tell,

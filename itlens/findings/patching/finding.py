@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -85,12 +85,11 @@ class Patching(Finding):
         from itlens.findings.patching.probe import patch
 
         assert plan.reading is not None  # every study with prompts has one
-        responses: Literal["base", "tuned"] = "base" if plan.reading.responses == "base" else "tuned"
         drawn = plan.sample(plan.options.sample)
-        # no name for the writer: it would stay in memory while the other model runs
-        prompts = plan.reading.forced(source.base if responses == "base" else source.tuned, drawn)
+        prompts = plan.reading.forced(source, drawn)
         return patch(
-            source, prompts, what="head", responses=responses, controls=CONTROLS, seed=plan.seed, progress=plan.tell
+            source, prompts, what="head", responses=plan.reading.pair_writer, controls=CONTROLS, seed=plan.seed,
+            progress=plan.tell,
         )  # fmt: skip
 
     def compare(self, saved: Saved, plan: Plan) -> Tables:
