@@ -1,0 +1,55 @@
+"""Matrix products of half precision on processors without instructions for them: in float32, rounded afterwards.
+
+torch multiplies bfloat16 and float16 there number by number, fifty times as slowly as float32 (AVX2: no laptop could
+read a 7B model in 14 GB). A product in float32 of the same rounded factors, rounded once, is what the instructions
+would give: both add up in float32. Everything else stays in half precision.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+_HALF = (torch.bfloat16, torch.float16)
+_ATEN = torch.ops.aten
+_PRODUCTS = {
+    *(_ATEN.mm.default, _ATEN.bmm.default, _ATEN.addmm.default, _ATEN.baddbmm.default),
+    *(_ATEN.mv.default, _ATEN.addmv.default, _ATEN.dot.default),
+    *(_ATEN.linear.default, _ATEN.matmul.default, _ATEN.einsum.default),  # whole in inference mode
+}
+
+
+def half_products(parameter: torch.Tensor) -> AbstractContextManager[object]:
+    """Return a context in which a model with such parameters multiplies fast; nothing changes where it does anyway."""
+    slow = parameter.dtype in _HALF and parameter.device.type == "cpu" and not has_half_products()
+    return _InFloat32() if slow else nullcontext()  # type: ignore[no-untyped-call]  # torch's mode has no annotations
+
+
+def has_half_products() -> bool:
+    """Whether this processor multiplies half precision itself; only of x86 is it known that some do not."""
+    on_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not on_x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+class _InFloat32(TorchDispatchMode):
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func not in _PRODUCTS:
+            return func(*args, **given)
+        kinds: set[torch.dtype] = set()
+
+        def wide(value: torch.Tensor) -> torch.Tensor:
+            kinds.add(value.dtype)
+            return value.float() if value.dtype in _HALF else value
+
+        product = func(*tree_map_only(torch.Tensor, wide, args), **given)
+        kind = next(iter(kinds))
+        return product.to(kind) if len(kinds) == 1 and kind in _HALF else product
