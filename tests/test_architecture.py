@@ -67,7 +67,7 @@ PROBE_COMMANDS = ("cli.attribute", "cli.attend", "cli.words", "cli.concepts")
 GUARDS = ("annotate.chat_client", "findings", "study.failure")
 # Short, and a thought of their own all the same.
 SLIVERS = ("__main__", "cli.__main__", "cli.attend", "cli.examples", "cli.inspect", "errors", "lazy")
-SLIVERS += ("models.precision", "prompts.control_tokens", "report.text", "results.provenance")
+SLIVERS += ("prompts.control_tokens", "report.text", "results.provenance")
 FORBIDDEN = {"pickle.dump", "pickle.dumps", "torch.save", "torch.load", "eval", "exec", "os.system"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

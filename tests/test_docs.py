@@ -55,9 +55,7 @@ def test_reference_names_exist() -> None:
 
 
 def test_options_of_the_command_line_are_the_documented_ones() -> None:
-    import typer.main
-
-    compare = typer.main.get_command(cli.application()).commands["compare"]  # type: ignore[attr-defined]
+    compare = cli.application().commands["compare"]  # type: ignore[attr-defined]
     options = {parameter.opts[0] for parameter in compare.params if parameter.opts[0].startswith("--")}
     table = re.findall(
         r"^\| `(--[a-z-]+)", (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8"), re.MULTILINE

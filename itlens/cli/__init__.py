@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -32,14 +33,21 @@ from itlens.cli.selftest import selftest_command
 from itlens.cli.words import words_command
 from itlens.errors import ItlensError
 from itlens.files import system_reason, visible
+from itlens.findings import findings
+from itlens.findings.base import Finding
 
 # typer brings its own copy of click or uses the installed one; its exceptions are reached through its public names
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
-def application() -> typer.Typer:
+def application() -> Any:
     """Return the command line. The findings' options are read here, and not on import: one that cannot be loaded is one
-    sentence."""
+    sentence. It is made once for the findings that there are."""
+    return _application(tuple(findings().values()))
+
+
+@lru_cache(maxsize=4)
+def _application(known: tuple[Finding, ...]) -> Any:
     app = typer.Typer(
         name="itlens",
         no_args_is_help=True,
@@ -56,7 +64,7 @@ def application() -> typer.Typer:
     for command in commands:
         name = command.__name__.removesuffix("_command")
         app.command(name, epilog=epilog(name))(command)
-    return app
+    return typer.main.get_command(app)
 
 
 def _say_version(asked: bool) -> None:

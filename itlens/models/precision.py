@@ -1,15 +1,35 @@
-"""Numbers in float64, whatever device they were computed on: Apple's GPUs have no float64.
+"""Precision on devices and processors that lack one.
 
-There the conversion itself is an error, also within one call that moves and converts: values move to the CPU first.
+FLOAT64 is not there on Apple's GPUs, and the conversion itself is an error, also within one call that moves and
+converts: values move to the CPU first.
+
+MATRIX PRODUCTS OF HALF PRECISION are multiplied number by number on processors without instructions for them, fifty
+times as slowly as float32 (AVX2: no laptop could read a 7B model in 14 GB). They are computed in float32 there, and
+rounded once: the numbers that the instructions would give, which add up in float32 too. All else stays in half
+precision.
 """
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 _WITH_FLOAT64 = ("cpu", "cuda")
+_HALF = (torch.bfloat16, torch.float16)
+_ATEN = torch.ops.aten
+_PRODUCTS = {
+    *(_ATEN.mm.default, _ATEN.bmm.default, _ATEN.addmm.default, _ATEN.baddbmm.default),
+    *(_ATEN.mv.default, _ATEN.addmv.default, _ATEN.dot.default),
+    *(_ATEN.linear.default, _ATEN.matmul.default, _ATEN.einsum.default),  # whole in inference mode
+}
 
 
 def exact_device(device: torch.device) -> torch.device:
@@ -26,3 +46,33 @@ def as_numbers(value: Tensor) -> np.ndarray:
     """Return the same numbers as a float64 array."""
     array: np.ndarray = value.detach().cpu().double().numpy()
     return array
+
+
+def half_products(parameter: torch.Tensor) -> AbstractContextManager[object]:
+    """Return a context in which a model with such parameters multiplies fast; nothing changes where it does anyway."""
+    slow = parameter.dtype in _HALF and parameter.device.type == "cpu" and not has_half_products()
+    return _InFloat32() if slow else nullcontext()  # type: ignore[no-untyped-call]  # torch's mode has no annotations
+
+
+def has_half_products() -> bool:
+    """Whether this processor multiplies half precision itself; only of x86 is it known that some do not."""
+    on_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not on_x86 or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+class _InFloat32(TorchDispatchMode):
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func not in _PRODUCTS:
+            return func(*args, **given)
+        kinds: set[torch.dtype] = set()
+
+        def wide(value: torch.Tensor) -> torch.Tensor:
+            kinds.add(value.dtype)
+            return value.float() if value.dtype in _HALF else value
+
+        product = func(*tree_map_only(torch.Tensor, wide, args), **given)
+        kind = next(iter(kinds))
+        return product.to(kind) if len(kinds) == 1 and kind in _HALF else product

@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from itlens.errors import ModelError
-from itlens.models.half_products import half_products
 from itlens.models.hooked_model import HookedModel
+from itlens.models.precision import half_products
 from itlens.models.source import source_of
 
 _RUNNING = RLock()  # one for all models: pair probes hold two, and locks of their own could wait for each other

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -115,7 +115,7 @@ class WordVectors:
 def _read(name: str, path: Path, words: list[str] | None, size: int | None) -> tuple[list[str], np.ndarray]:
     suffix = path.suffix.lower()
     if name == BUILTIN or suffix == ".npz":
-        found, vectors = read_archive(BUILTIN_FILE if name == BUILTIN else path)
+        found, vectors = _builtin() if name == BUILTIN else read_archive(path)
         if vectors.shape[:1] == (len(found),):  # else the constructor says what is wrong
             return _only(found, vectors, words, size)
         return found, vectors
@@ -127,6 +127,14 @@ def _read(name: str, path: Path, words: list[str] | None, size: int | None) -> t
             f"static model, not from {suffix}; unpack or convert it first."
         )
     return read_static_model(name, words, size)
+
+
+@lru_cache(maxsize=1)
+def _builtin() -> tuple[list[str], np.ndarray]:
+    """Return the archive that comes with the package, which a process unpacks once."""
+    words, vectors = read_archive(BUILTIN_FILE)
+    vectors.setflags(write=False)
+    return words, vectors
 
 
 def _only(

@@ -274,6 +274,7 @@ def test_a_terminal_without_unicode_shows_escapes(finished: Path, monkeypatch: p
     assert not ended.value.code and b"Note: a caf\\xe9" in raw.getvalue()
 
 
+@pytest.mark.long
 def test_demo_runs_on_the_embedded_pair(commands: Commands, tmp_path: Path) -> None:
     """On the tuned model's responses; next to it, what each model's own give."""
     out = tmp_path / "run"

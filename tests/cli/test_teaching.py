@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 from rich.console import Console
 
 import itlens
@@ -53,7 +52,7 @@ def finished(pair: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def application() -> Any:
-    return typer.main.get_command(cli.application())
+    return cli.application()
 
 
 # ---- help

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from itlens import demo
 from scripts.demo_pair import facts, measure, tasks
 
+pytestmark = pytest.mark.long
+
 SUBSET = 40
 FIELDS = {"id", "group", "prompt", "instruction", "context", "answer"}
 

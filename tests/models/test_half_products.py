@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import itlens
-from itlens.models import half_products as module
-from itlens.models.half_products import half_products
+from itlens.models import precision as module
+from itlens.models.precision import half_products
 from tests.tiny import tiny_folder
 
 

@@ -50,11 +50,11 @@ class Reading:
     def response(self, model: Any, side: str, number: int) -> Any:
         raise AssertionError("this finding reads the prompts of `forced` only")
 
-    def forced(self, model: Any, numbers: Sequence[int] | None) -> ForcedPrompts:
+    def forced(self, pair: Any, numbers: Sequence[int] | None = None) -> ForcedPrompts:
         assert numbers is None, "all prompts"
         self.asked += 1
         if self._read is None:
-            self._read = forced(model, self._prompts, max_new_tokens=self.max_new_tokens)
+            self._read = forced(pair.tuned, self._prompts, max_new_tokens=self.max_new_tokens)
         return self._read
 
 
@@ -263,7 +263,7 @@ def test_terms_are_those_of_the_section(tables: Mapping[str, Any]) -> None:
 
 def test_prompts_that_no_model_answers(pair: ModelPair) -> None:
     class Empty(Reading):
-        def forced(self, model: Any, numbers: Sequence[int] | None) -> ForcedPrompts:
+        def forced(self, pair: Any, numbers: Sequence[int] | None = None) -> ForcedPrompts:
             raise PromptError("The tuned model's response is empty on all of 6 prompts.")
 
     with pytest.raises(PromptError, match="empty on all"):

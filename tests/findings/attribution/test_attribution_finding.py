@@ -41,7 +41,7 @@ class Reading:
     def response(self, model: Any, side: str, number: int) -> Any:
         return None if self._ids is None else self._ids[number]
 
-    def forced(self, model: Any, numbers: Any) -> Any:
+    def forced(self, pair: Any, numbers: Any = None) -> Any:
         raise AssertionError("attribution reads one model")
 
 

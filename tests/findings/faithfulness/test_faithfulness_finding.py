@@ -33,7 +33,7 @@ class Reading:
     def response(self, model: Any, side: str, number: int) -> Any:
         return None
 
-    def forced(self, model: Any, numbers: Sequence[int] | None) -> Any:
+    def forced(self, pair: Any, numbers: Sequence[int] | None = None) -> Any:
         raise AssertionError("not needed")
 
 

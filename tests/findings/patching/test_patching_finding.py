@@ -22,13 +22,13 @@ from tests.findings.patching.patch_pairs import PROMPTS, llama, pair_of
 class Reading:
     """Both models read the prompts with their own responses."""
 
-    format, max_new_tokens, prepend_bos, responses = "raw", 4, None, "own"
+    format, max_new_tokens, prepend_bos, responses, pair_writer = "raw", 4, None, "own", "tuned"
 
     def response(self, model: Any, side: str, number: int) -> Any:
         return None
 
-    def forced(self, model: Any, numbers: Sequence[int] | None) -> Any:
-        return forced(model, [PROMPTS[number] for number in numbers or ()])
+    def forced(self, pair: Any, numbers: Sequence[int] | None = None) -> Any:
+        return forced(pair.tuned, [PROMPTS[number] for number in numbers or ()])
 
 
 def plan(**changes: Any) -> Plan:
