@@ -16,7 +16,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeAlias, get_args
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from itlens.errors import ModelError, PromptError, StoreError
 from itlens.results.characters import BROKEN, own_characters
@@ -24,6 +25,40 @@ from itlens.results.characters import BROKEN, own_characters
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _PLAIN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 _NAMED = 5  # tokens that an error names
+
+
+class Tokenizer(Protocol):
+    """What is read of a tokenizer of transformers."""
+
+    chat_template: Any
+    bos_token_id: int | None
+    eos_token_id: Any
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    all_special_ids: list[int]
+
+    def __call__(self, text: Any, **settings: Any) -> Mapping[str, Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def decode(self, token_ids: Any, **settings: Any) -> Any: ...
+
+    def batch_decode(self, sequences: Any, **settings: Any) -> list[str]: ...
+
+    def convert_ids_to_tokens(self, ids: Any, **settings: Any) -> Any: ...
+
+    def get_vocab(self) -> dict[str, int]: ...
+
+    def get_added_vocab(self) -> dict[str, int]: ...
+
+    def apply_chat_template(self, conversation: Any, **settings: Any) -> Any: ...
+
+    def save_pretrained(self, save_directory: Any, **settings: Any) -> Any: ...
+
+
+# as users give one: itself, a hub id or folder, False for none at all, None for the one beside the weights
+TokenizerLike: TypeAlias = Tokenizer | str | Path | Literal[False] | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +139,7 @@ class _Tokens:
 
 
 def encode(
-    tokenizer: Any, prompt_text: str, response_text: str | None = None, *, prepend_bos: bool | None = None
+    tokenizer: Tokenizer, prompt_text: str, response_text: str | None = None, *, prepend_bos: bool | None = None
 ) -> Encoded:
     """Tokenise a prompt and, after it, a response as one text.
 
@@ -126,7 +161,7 @@ def encode(
 
 
 def encode_ids(
-    tokenizer: Any, prompt_text: str, response_ids: Sequence[int], *, prepend_bos: bool | None = None
+    tokenizer: Tokenizer, prompt_text: str, response_ids: Sequence[int], *, prepend_bos: bool | None = None
 ) -> Encoded:
     """Tokenise a prompt; its response is given as the ids that a model generated, which are kept as they are.
 
@@ -145,7 +180,7 @@ def encode_ids(
     return _encoded(prompt.front, shown, tokens, prompt_text, text, 0)
 
 
-def refuse_beyond(encoded: Encoded, tokenizer: Any, size: int, name: str, model: str) -> None:
+def refuse_beyond(encoded: Encoded, tokenizer: Tokenizer, size: int, name: str, model: str) -> None:
     """Raise PromptError for a token that the model has no embedding of: its tokenizer was given it later.
 
     size: number of the model's embeddings. name: what to call the prompt; model: what to call the model.
@@ -160,7 +195,7 @@ def refuse_beyond(encoded: Encoded, tokenizer: Any, size: int, name: str, model:
         )
 
 
-def front_tokens(tokenizer: Any) -> list[int]:
+def front_tokens(tokenizer: Tokenizer) -> list[int]:
     """Return the ids of the special tokens that the tokenizer puts in front of a text by its own rule (often BOS, or
     none)."""
     with_special = tokenizer("a", add_special_tokens=True)["input_ids"]
@@ -189,7 +224,7 @@ def _encoded(
     )
 
 
-def _read(tokenizer: Any, text: str, prepend_bos: bool | None) -> tuple[tuple[int, ...], _Tokens]:
+def _read(tokenizer: Tokenizer, text: str, prepend_bos: bool | None) -> tuple[tuple[int, ...], _Tokens]:
     """Return the special tokens in front, and the tokens of the text without them."""
     tokens = _tokens(tokenizer, text)
     front = _front(tokenizer, prepend_bos)
@@ -201,7 +236,7 @@ def _read(tokenizer: Any, text: str, prepend_bos: bool | None) -> tuple[tuple[in
     return front, tokens
 
 
-def _front(tokenizer: Any, prepend_bos: bool | None) -> tuple[int, ...]:
+def _front(tokenizer: Tokenizer, prepend_bos: bool | None) -> tuple[int, ...]:
     front, bos = tuple(front_tokens(tokenizer)), tokenizer.bos_token_id
     if prepend_bos is None:
         return front
@@ -212,7 +247,7 @@ def _front(tokenizer: Any, prepend_bos: bool | None) -> tuple[int, ...]:
     return front if bos in front else (bos, *front)
 
 
-def _tokens(tokenizer: Any, text: str) -> _Tokens:
+def _tokens(tokenizer: Tokenizer, text: str) -> _Tokens:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -226,7 +261,7 @@ def _tokens(tokenizer: Any, text: str) -> _Tokens:
     return _Tokens(ids, _token_texts(tokenizer, ids, text, ranges), ranges)
 
 
-def _tokens_of_slow(tokenizer: Any, text: str) -> _Tokens:
+def _tokens_of_slow(tokenizer: Tokenizer, text: str) -> _Tokens:
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     decoded, ranges = _by_decoding(tokenizer, [], ids)
     if decoded != text:
@@ -263,14 +298,14 @@ def _without_prefix(text: str, pieces: list[str], ranges: list[tuple[int, int]])
     return freed
 
 
-def token_text(tokenizer: Any, number: int) -> str:
+def token_text(tokenizer: Tokenizer, number: int) -> str:
     """Return what a token decodes to by itself; bytes that make no character are written as such: "<0xF0>"."""
     decoded = tokenizer.decode([number], **_PLAIN)
     return _written_bytes(tokenizer, number, decoded) if BROKEN in decoded else decoded
 
 
 def _token_texts(
-    tokenizer: Any, ids: list[int], text: str, ranges: list[tuple[int, int]], *, generated: bool = False
+    tokenizer: Tokenizer, ids: list[int], text: str, ranges: list[tuple[int, int]], *, generated: bool = False
 ) -> list[str]:
     """Return the decoded strings; the text's own white space where a decoder drops or adds it.
 
@@ -288,7 +323,7 @@ def _token_texts(
     return shown
 
 
-def _written_bytes(tokenizer: Any, number: int, decoded: str) -> str:
+def _written_bytes(tokenizer: Tokenizer, number: int, decoded: str) -> str:
     """Return a token with the bytes that are no character written out; as decoded where its bytes are not known."""
     data = _bytes_of(tokenizer.convert_ids_to_tokens([number])[0])
     if data is None or data.decode("utf-8", errors="replace") != decoded:
@@ -316,7 +351,7 @@ def _letters_of_bytes() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-def _by_decoding(tokenizer: Any, before: list[int], ids: list[int]) -> tuple[str, list[tuple[int, int]]]:
+def _by_decoding(tokenizer: Tokenizer, before: list[int], ids: list[int]) -> tuple[str, list[tuple[int, int]]]:
     """Return the text that `ids` add after `before`, and each id's range in it, from decoding ever longer beginnings.
 
     A beginning that ends inside a character decodes to a replacement character; its last token waits for the token

@@ -41,7 +41,7 @@ from itlens.models.running import undisturbed
 from itlens.progress import late_bar
 from itlens.prompts import Prompt, format_prompts
 from itlens.results.provenance import provenance, text_id
-from itlens.tokenization import Encoded
+from itlens.tokenization import Encoded, Tokenizer
 
 Method: TypeAlias = Literal["input_x_gradient", "saliency", "integrated_gradients"]
 ObjectiveName: TypeAlias = Literal["prob", "logprob", "logit", "contrastive"]
@@ -63,7 +63,7 @@ def attribute(
     objective: ObjectiveName = "prob",
     mode: Mode = "auto",
     format: str = "raw",
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
     max_new_tokens: int = 200,
     batch_size: int | None = None,
     contrast: str | int | Sequence[str | int] | None = None,

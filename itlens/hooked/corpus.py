@@ -16,7 +16,7 @@ from itlens.hooked.tokens import Forced, left_out_attrs
 from itlens.models import ModelPair
 from itlens.models.compatibility import PairReport
 from itlens.prompts.texts import Passage, as_passages
-from itlens.tokenization import encode
+from itlens.tokenization import Tokenizer, encode
 
 _NAMED = 5  # texts that a note or an error names
 
@@ -101,7 +101,7 @@ def batches_of(texts: Sequence[CorpusText], rows: int, device: torch.device) -> 
         yield torch.tensor([text.read for text in texts[start : start + rows]], device=device)
 
 
-def _of_passage(passage: Passage, tokenizer: Any, prepend_bos: bool | None) -> CorpusText:
+def _of_passage(passage: Passage, tokenizer: Tokenizer, prepend_bos: bool | None) -> CorpusText:
     encoded = encode(tokenizer, passage.text, prepend_bos=prepend_bos)
     return CorpusText(passage.id, passage.group, passage.text, tuple(encoded.ids), len(encoded.front))
 

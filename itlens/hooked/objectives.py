@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 
 from itlens.errors import ProbeError
+from itlens.tokenization import Tokenizer
 
 OBJECTIVES = ("prob", "logprob", "logit", "contrastive")
 
@@ -70,7 +71,7 @@ def runner_up(logits: Logits, targets: Ids) -> Ids:
     return logits.scatter(-1, targets[:, None], -torch.inf).argmax(dim=-1)
 
 
-def contrast_ids(contrast: Any, tokenizer: Any, targets: Sequence[int]) -> list[int] | None:
+def contrast_ids(contrast: Any, tokenizer: Tokenizer, targets: Sequence[int]) -> list[int] | None:
     """Return the ids to contrast with, one per target: from a token (text or id) for all, or a sequence of them; None
     for None.
 
@@ -90,7 +91,7 @@ def contrast_ids(contrast: Any, tokenizer: Any, targets: Sequence[int]) -> list[
     return ids
 
 
-def _one_id(token: Any, tokenizer: Any) -> int:
+def _one_id(token: Any, tokenizer: Tokenizer) -> int:
     if isinstance(token, Integral):  # of numpy too
         if not 0 <= int(token) < len(tokenizer):
             raise ProbeError(f"contrast= has the id {token}; expected 0 to {len(tokenizer) - 1}.")

@@ -19,7 +19,7 @@ from itlens.prompts import Prompt
 from itlens.prompts.formats import format_prompts
 from itlens.results.provenance import provenance
 from itlens.selection import Numbers, chosen
-from itlens.tokenization import Encoded, encode, refuse_beyond
+from itlens.tokenization import Encoded, Tokenizer, encode, refuse_beyond
 
 _WHO = ("model", "revision", "adapter")
 LONGEST = 512  # tokens: 512 x 512 numbers a head are what a page can draw
@@ -129,7 +129,7 @@ def patterns_of(
     return kept
 
 
-def read_texts(encoded: Encoded, tokenizer: Any) -> list[str]:
+def read_texts(encoded: Encoded, tokenizer: Tokenizer) -> list[str]:
     """Return the text of every token that is read; of special tokens in front their names."""
     front = [str(name) for name in tokenizer.convert_ids_to_tokens(list(encoded.front))]
     return [*front, *encoded.prompt_tokens, *encoded.response_tokens]

@@ -30,7 +30,7 @@ from itlens.prompts import PromptsLike, as_prompts
 from itlens.prompts.formats import EMPTY_FORM, Framed, frame_prompts
 from itlens.results.density import overlaps
 from itlens.selection import whole_number
-from itlens.tokenization import Encoded, Response
+from itlens.tokenization import Encoded, Response, Tokenizer
 
 CLASSES = ("first", "template", "instruction", "context", "prompt", "response")
 _NAMED = 5  # prompts that a note names
@@ -140,7 +140,7 @@ def forced(
     *,
     responses: Mapping[str, ResponseLike] | None = None,
     format: str = "raw",
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
     max_new_tokens: int = 64,
     prepend_bos: bool | None = None,
     progress: bool = False,

@@ -21,10 +21,10 @@ from itlens.models.layout import free_layout
 from itlens.models.locate import split_revision
 from itlens.models.quiet import building
 from itlens.results.provenance import hooked_exists
-from itlens.tokenization import front_tokens
+from itlens.tokenization import Tokenizer, front_tokens
 
 
-def to_hooked(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, name: str, share: bool) -> Any:
+def to_hooked(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer, name: str, share: bool) -> Any:
     """Return a HookedTransformer from a Hugging Face model of a known architecture.
 
     share: take over the tensors (the Hugging Face model is about to be dropped) instead of copying them.
@@ -65,7 +65,7 @@ def _own(tensor: Tensor, dtype: torch.dtype, share: bool) -> Tensor:
     return tensor.to(dtype) if share or tensor.dtype != dtype else tensor.clone()
 
 
-def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, tokenizer: Any) -> Any:
+def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer) -> Any:
     """Return a HookedTransformer through TransformerLens' own conversion, for the architectures it knows by official
     name."""
     from transformer_lens import HookedTransformer
@@ -87,7 +87,7 @@ def official_name(name: str) -> str | None:
     return make_model_alias_map().get(name.lower())
 
 
-def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, name: str) -> Any:
+def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer, name: str) -> Any:
     """Return a TransformerBridge around the Hugging Face model itself (its modules are taken over, nothing is
     copied)."""
     from transformer_lens.model_bridge.sources import build_bridge_from_module
@@ -107,7 +107,7 @@ def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Any, n
     return _finished(bridge, tokenizer)
 
 
-def _finished(model: Any, tokenizer: Any) -> Any:
+def _finished(model: Any, tokenizer: Tokenizer) -> Any:
     """Set evaluation mode, no parameter gradients, and the tokenizer by its own rule for special tokens in front."""
     model.eval()
     for parameter in model.parameters():
@@ -126,7 +126,7 @@ def _finished(model: Any, tokenizer: Any) -> Any:
     return model
 
 
-def _settings_apart(tokenizer: Any) -> Any:
+def _settings_apart(tokenizer: Tokenizer) -> Any:
     """Return a tokenizer with the same vocabulary (shared: Gemma's takes 300 MB) and settings of its own."""
     own = copy.copy(tokenizer)
     own.__dict__.update({name: dict(value) for name, value in vars(tokenizer).items() if isinstance(value, dict)})

@@ -17,7 +17,7 @@ from torch import Tensor
 from itlens.errors import ModelError
 from itlens.models.hooked_model import HookedModel
 from itlens.models.precision import exact
-from itlens.tokenization import encode
+from itlens.tokenization import Tokenizer, encode
 
 TEXT = (
     "Translate the sentence below into French, then explain in 1 or 2 lines why it's so:\n"
@@ -26,7 +26,7 @@ TEXT = (
 BOUNDS = {torch.float64: 2e-4, torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 2e-1}
 
 
-def check_ids(tokenizer: Any, vocabulary: int, context: int) -> list[int]:
+def check_ids(tokenizer: Tokenizer, vocabulary: int, context: int) -> list[int]:
     """Return the ids of the check text, special tokens in front as the model's tokenizer adds them; at most
     `context`."""
     if tokenizer is None:

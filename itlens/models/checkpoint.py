@@ -35,6 +35,7 @@ from itlens.models.quiet import building, quiet
 from itlens.models.tensor_files import TensorFiles
 from itlens.models.tokenizer_file import as_its_file_says
 from itlens.models.traits import stored_names
+from itlens.tokenization import Tokenizer, TokenizerLike
 
 # what checkpoints hold beside the weights of a text model, and why it may be left out
 _UNUSED = {
@@ -273,7 +274,7 @@ def refuse_not_finite(model: Any, name: str) -> None:
                 )
 
 
-def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
+def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     with quiet():
         tokenizer.save_pretrained(folder)
 
@@ -288,7 +289,7 @@ def load_tokenizer(place: Located, *, trust_remote_code: bool = False) -> Any:
     remedy = "To load the model with another one, pass tokenizer= (a tokenizer, or a folder or hub id that has one)."
     reading = quiet() if place.gguf is None else read_in_bulk()
     with foreign(ModelError, f"No tokenizer can be loaded from {place.name}", remedy), reading:
-        tokenizer = AutoTokenizer.from_pretrained(
+        tokenizer: Any = AutoTokenizer.from_pretrained(
             place.folder,
             config=repaired_config(place),
             gguf_file=place.gguf,
@@ -301,7 +302,11 @@ def load_tokenizer(place: Located, *, trust_remote_code: bool = False) -> Any:
 
 
 def resolve_tokenizer(
-    tokenizer: Any, place: Located | None, *, adapter: Adapter | None = None, trust_remote_code: bool = False
+    tokenizer: TokenizerLike,
+    place: Located | None,
+    *,
+    adapter: Adapter | None = None,
+    trust_remote_code: bool = False,
 ) -> Any:
     """Return the tokenizer to use: the given object, the one at the given name, or the one next to the weights.
 

@@ -31,7 +31,7 @@ from itlens.models.traits import (
     stored_precision,
 )
 from itlens.prompts.templates import unannounced_turn
-from itlens.tokenization import front_tokens
+from itlens.tokenization import Tokenizer, TokenizerLike, front_tokens
 
 _SHAPE = ("architecture", "layers", "heads", "key_value_heads", "d_model", "d_head", "d_mlp")
 _WORDS = {"key_value_heads": "key-value heads", "d_model": "d_model", "d_head": "head size", "d_mlp": "d_mlp"}
@@ -61,7 +61,7 @@ class Side:
     which: str
     name: str
     facts: dict[str, Any]
-    tokenizer: Any
+    tokenizer: Tokenizer
     revision: str
     rotary: Settings = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Side:
         model: Any,
         *,
         adapter: str | Path | None = None,
-        tokenizer: Any = None,
+        tokenizer: TokenizerLike = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
         dtype: str | torch.dtype = "float32",
@@ -113,7 +113,7 @@ class Side:
         return cls(which, name, facts, own, mark, rotary, settings, written, stored, notices=tuple(notices))
 
 
-def _of_hooked(which: str, model: Any, adapter: str | Path | None, tokenizer: Any) -> Side:
+def _of_hooked(which: str, model: Any, adapter: str | Path | None, tokenizer: TokenizerLike) -> Side:
     """Return the side of a HookedTransformer or TransformerBridge."""
     mark = f"+{adapter}" if adapter is not None else ""
     source = source_of(model)
@@ -233,7 +233,9 @@ def _sizes(base: Side, tuned: Side) -> list[str]:
 def _readings(base: Side, tuned: Side) -> list[str]:
     """Return the tokens with two ids, and texts that become other ids."""
     ours, theirs = base.tokenizer.get_vocab(), tuned.tokenizer.get_vocab()
-    moved = sorted((token for token, number in ours.items() if theirs.get(token, number) != number), key=ours.get)
+    moved = sorted(
+        (token for token, number in ours.items() if theirs.get(token, number) != number), key=ours.__getitem__
+    )
     problems = [f"{len(moved)} tokens have other ids (such as {moved[0]!r})"] if moved else []
     texts = [text for text in _TEXTS if _ids(base.tokenizer, text) != _ids(tuned.tokenizer, text)]
     if texts:
@@ -241,7 +243,7 @@ def _readings(base: Side, tuned: Side) -> list[str]:
     return problems
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -20,7 +20,7 @@ from itlens.models.locate import Located, local_path, locate, split_revision
 from itlens.models.quiet import building
 from itlens.models.source import place_fingerprint, source_of
 from itlens.models.traits import settings_of_config, shown, stored_names, stored_precision
-from itlens.tokenization import front_tokens
+from itlens.tokenization import Tokenizer, TokenizerLike, front_tokens
 
 
 def describe_model(
@@ -29,7 +29,7 @@ def describe_model(
     adapter: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike = None,
     backend: Backend = "hooked",
     trust_remote_code: bool = False,
     check: bool = True,
@@ -113,7 +113,7 @@ def _parameters(config: Any, name: str, trust_remote_code: bool) -> int:
         return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).num_parameters())
 
 
-def _tokens(tokenizer: Any) -> dict[str, Any]:
+def _tokens(tokenizer: Tokenizer) -> dict[str, Any]:
     if tokenizer is None:
         return {"tokens": 0, "bos": "", "eos": "", "pad": "", "front": "", "chat_template": False}
     return {
@@ -126,7 +126,7 @@ def _tokens(tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _sources(given: Any, place: Located, adapter: Adapter | None, tokenizer: Any) -> dict[str, str]:
+def _sources(given: Any, place: Located, adapter: Adapter | None, tokenizer: Tokenizer) -> dict[str, str]:
     """Return where tokenizer and chat template were read."""
     beside = place.name
     if given is not None:
@@ -139,7 +139,7 @@ def _sources(given: Any, place: Located, adapter: Adapter | None, tokenizer: Any
     return {"tokenizer_source": beside, "template_source": template}
 
 
-def _stop_tokens(tokenizer: Any, ids: tuple[int, ...]) -> str:
+def _stop_tokens(tokenizer: Tokenizer, ids: tuple[int, ...]) -> str:
     if tokenizer is None:
         return " ".join(map(str, ids))
     end = tokenizer.eos_token_id

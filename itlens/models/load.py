@@ -30,6 +30,7 @@ from itlens.models.memory import give_back, trim
 from itlens.models.running import own_precision
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
 from itlens.models.traits import stored_precision
+from itlens.tokenization import Tokenizer, TokenizerLike
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16")}
 
@@ -42,7 +43,7 @@ def load_model(
     adapter: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike = None,
     backend: Backend | None = None,
     trust_remote_code: bool | None = None,
     check: bool | None = None,
@@ -117,7 +118,9 @@ def resolve_device(device: str | torch.device | None) -> str:
     return str(device)
 
 
-def _from_files(source: ModelSource, tokenizer: Any, remote_code: bool, check: bool, revision: str | None) -> Any:
+def _from_files(
+    source: ModelSource, tokenizer: TokenizerLike, remote_code: bool, check: bool, revision: str | None
+) -> Any:
     # an alias or official name of TransformerLens ("gpt2-small"), unless a folder of that name lies here
     official = None if local_path(source.name).exists() else official_name(split_revision(source.name)[0])
     own = split_revision(source.name)[1] if official is not None else None  # an alias may name a revision as well
@@ -147,7 +150,7 @@ def _wide(dtype: torch.dtype, place: Located, adapter: Adapter | None) -> torch.
 
 
 def _with_adapter(
-    model: Any, adapter: Adapter, source: ModelSource, tokenizer: Any, check: bool
+    model: Any, adapter: Adapter, source: ModelSource, tokenizer: Tokenizer, check: bool
 ) -> tuple[Any, ModelSource]:
     """Return the model with the adapter merged, and the source with what merging found."""
     ids = _check_ids(model, tokenizer) if check else []
@@ -156,12 +159,12 @@ def _with_adapter(
     return model, replace(source, notices=notices)
 
 
-def _check_ids(model: Any, tokenizer: Any) -> list[int]:
+def _check_ids(model: Any, tokenizer: Tokenizer) -> list[int]:
     facts = config_facts(model.config)
     return check_ids(tokenizer, facts["vocabulary"], min(64, facts["context"] or 64))
 
 
-def _from_object(model: Any, source: ModelSource, tokenizer: Any, check: bool) -> Any:
+def _from_object(model: Any, source: ModelSource, tokenizer: TokenizerLike, check: bool) -> Any:
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
@@ -226,7 +229,7 @@ def ends_of(settings: Any) -> tuple[int, ...]:
     return (int(named),) if isinstance(named, int) else tuple(int(number) for number in named)
 
 
-def _as_given(model: Any, source: ModelSource, tokenizer: Any) -> Any:
+def _as_given(model: Any, source: ModelSource, tokenizer: TokenizerLike) -> Any:
     """Return a HookedTransformer or TransformerBridge that the caller made: noted, not changed."""
     if source.adapter is not None:
         raise ModelError("An adapter can only be merged into a Hugging Face model; load that with adapter=.")

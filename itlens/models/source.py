@@ -58,7 +58,7 @@ class ModelSource:
     architecture: str = ""
     conversion: str = "given"
     check: dict[str, Any] = field(default_factory=dict)
-    tokenizer: Any = None
+    tokenizer: Any = None  # a `Tokenizer`; None for a model that came without one
     front: tuple[int, ...] = ()
     parameters: int = 0
     context: int = 0

@@ -15,6 +15,7 @@ from typing import Any
 from itlens.errors import ModelError
 from itlens.foreign import foreign
 from itlens.models.locate import Located
+from itlens.tokenization import Tokenizer
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -40,7 +41,7 @@ TEXTS = (
 )
 
 
-def as_its_file_says(tokenizer: Any, place: Located) -> Any:
+def as_its_file_says(tokenizer: Tokenizer, place: Located) -> Any:
     """Return the tokenizer, or the one that tokenizer.json describes where the two read a text as different ids.
 
     The latter says so in its `itlens_reading`. Raises ModelError for a file that is broken, or that transformers cannot
@@ -79,7 +80,7 @@ def _file_ids(path: Path, changed: int) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(reader.encode(text, add_special_tokens=False).ids) for text in TEXTS)
 
 
-def _differing(tokenizer: Any, expected: tuple[tuple[int, ...], ...]) -> list[str]:
+def _differing(tokenizer: Tokenizer, expected: tuple[tuple[int, ...], ...]) -> list[str]:
     with foreign(ModelError, "The tokenizer cannot read a plain text"):
         read = [tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
     return [text for text, got, ids in zip(TEXTS, read, expected, strict=True) if got != ids]

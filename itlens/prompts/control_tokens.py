@@ -5,9 +5,12 @@ in it, so it is said."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itlens.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    from itlens.tokenization import Tokenizer
 
 _NAMED = 5  # prompts that a notice names
 
@@ -37,7 +40,7 @@ def control_token_notices(prompts: Iterable[Prompt], tokenizers: Mapping[str, An
     return notices
 
 
-def _control_tokens(tokenizer: Any) -> list[str]:
+def _control_tokens(tokenizer: Tokenizer) -> list[str]:
     """Return the texts that a tokenizer reads as control tokens."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     special = [str(token) for token in added if getattr(token, "special", False)]

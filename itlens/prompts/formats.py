@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from itlens.errors import PromptError
 from itlens.prompts.prompt import KINDS, Prompt
 from itlens.prompts.spans import Span, quote
 from itlens.prompts.templates import render_chat
+
+if TYPE_CHECKING:
+    from itlens.tokenization import Tokenizer
 
 PLACE = "{prompt}"
 # what to do, wherever a response is empty
@@ -67,7 +70,7 @@ class TemplateClock:
         return f"{macro}\n{template}"
 
 
-def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None) -> list[Prompt]:
+def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: Tokenizer | None = None) -> list[Prompt]:
     """Return the prompts with their texts wrapped and their spans moved along; every other field stays.
 
     format: "raw" changes nothing (as in the paper). "chat" renders the tokenizer's chat template with the prompt as
@@ -80,7 +83,10 @@ def format_prompts(prompts: Iterable[Prompt], format: str = "raw", tokenizer: An
 
 
 def frame_prompts(
-    prompts: Iterable[Prompt], format: str = "raw", tokenizer: Any = None, clock: TemplateClock | None = None
+    prompts: Iterable[Prompt],
+    format: str = "raw",
+    tokenizer: Tokenizer | None = None,
+    clock: TemplateClock | None = None,
 ) -> list[Framed]:
     """Format prompts as `format_prompts` does, with the place of each prompt's own text; raises PromptError for the
     same reasons. clock: what a chat template reads as the time; default one that stands at this moment."""
@@ -91,8 +97,9 @@ def frame_prompts(
         return [Framed(prompt, (0, len(prompt.text)), 0) for prompt in given]
     if format == "chat":
         clock = TemplateClock() if clock is None else clock
-        front, back = _chat_frame(tokenizer, clock)
-        return [_in_chat(prompt, tokenizer, clock, front, back) for prompt in given]
+        writer = _with_template(tokenizer)
+        front, back = _chat_frame(writer, clock)
+        return [_in_chat(prompt, writer, clock, front, back) for prompt in given]
     if format.count(PLACE) != 1:
         raise PromptError(
             f'The format {quote(format)} holds {PLACE} {format.count(PLACE)} times; use "raw", "chat", or a text that '
@@ -125,7 +132,7 @@ def _wrapped(prompt: Prompt, front: str, body: str, back: str, cut: int) -> Fram
     return Framed(prompt.replace(text=front + body + back, **spans), (first, last), cut)
 
 
-def _in_chat(prompt: Prompt, tokenizer: Any, clock: TemplateClock, front: str, back: str) -> Framed:
+def _in_chat(prompt: Prompt, tokenizer: Tokenizer, clock: TemplateClock, front: str, back: str) -> Framed:
     rendered = _render(tokenizer, prompt.text, clock)
     body = rendered[len(front) : len(rendered) - len(back)]
     cut = _cut(prompt.text, body) if rendered == front + body + back else None
@@ -145,7 +152,8 @@ def _cut(text: str, body: str) -> int | None:
     return trimmed.get(body)
 
 
-def _chat_frame(tokenizer: Any, clock: TemplateClock) -> tuple[str, str]:
+def _with_template(tokenizer: Tokenizer | None) -> Tokenizer:
+    """Return the tokenizer; raises PromptError where there is none, or none with a chat template."""
     if tokenizer is None:
         raise PromptError('format="chat" needs a tokenizer: the chat template is the tokenizer\'s.')
     if not getattr(tokenizer, "chat_template", None):
@@ -153,6 +161,10 @@ def _chat_frame(tokenizer: Any, clock: TemplateClock) -> tuple[str, str]:
             f"The tokenizer {quote(str(getattr(tokenizer, 'name_or_path', '') or type(tokenizer).__name__))} has no "
             f'chat template; use format="raw" or a text that holds {PLACE}, or set `tokenizer.chat_template`.'
         )
+    return tokenizer
+
+
+def _chat_frame(tokenizer: Tokenizer, clock: TemplateClock) -> tuple[str, str]:
     rendered = _render(tokenizer, _SENTINEL, clock)
     if rendered.count(_SENTINEL) != 1:
         raise PromptError(
@@ -164,7 +176,7 @@ def _chat_frame(tokenizer: Any, clock: TemplateClock) -> tuple[str, str]:
     return front, back
 
 
-def _render(tokenizer: Any, text: str, clock: TemplateClock) -> str:
+def _render(tokenizer: Tokenizer, text: str, clock: TemplateClock) -> str:
     template = tokenizer.chat_template
     template = template.get("default") if isinstance(template, dict) else template
     timed = clock.in_template(template) if isinstance(template, str) and "strftime_now" in template else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from itlens.errors import PromptError
 from itlens.prompts.formats import format_prompts
@@ -13,6 +13,9 @@ from itlens.prompts.jsonl import read_jsonl, write_jsonl
 from itlens.prompts.paper import read_paper_tsv
 from itlens.prompts.prompt import Prompt
 from itlens.prompts.spans import quote
+
+if TYPE_CHECKING:
+    from itlens.tokenization import Tokenizer
 
 PromptsLike: TypeAlias = Prompt | str | Iterable[Prompt | str]  # what `as_prompts` takes
 
@@ -65,7 +68,7 @@ def load_prompts(
     *,
     limit: int | None = None,
     format: str = "raw",
-    tokenizer: Any = None,
+    tokenizer: Tokenizer | None = None,
 ) -> list[Prompt]:
     """Return the prompts of a file or of a named set, in the file's order.
 

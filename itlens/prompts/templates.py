@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from math import prod
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itlens.errors import PromptError
 from itlens.foreign import foreign
+
+if TYPE_CHECKING:
+    from itlens.tokenization import Tokenizer
 
 SECONDS = 5.0  # for one rendering; templates of released models take some milliseconds
 _LARGEST = 1_000_000  # factor in a template
@@ -28,7 +31,7 @@ _WORDS = re.compile(r"[^\W\d_]{3,}")  # a role's name, and not a space or a sign
 
 
 def render_chat(
-    tokenizer: Any, messages: list[dict[str, str]], *, generation_prompt: bool = True, template: str | None = None
+    tokenizer: Tokenizer, messages: list[dict[str, str]], *, generation_prompt: bool = True, template: str | None = None
 ) -> str:
     """Return the messages as the tokenizer's chat template writes them; `template`: another one in its place.
 
@@ -50,7 +53,7 @@ def render_chat(
     return rendered
 
 
-def unannounced_turn(tokenizer: Any) -> str:
+def unannounced_turn(tokenizer: Tokenizer) -> str:
     """Return the header that a chat template writes before the model's answer in a finished chat, but not for one that
     is to be generated: the model has to write it first. "" where there is none, or no template that can be rendered.
     """

@@ -25,6 +25,7 @@ from itlens.findings import findings
 from itlens.findings.base import SIDES, number_of_unit
 from itlens.results.provenance import hooked_exists, provenance, short_name
 from itlens.study.prompts import StudyPrompts
+from itlens.tokenization import Tokenizer
 
 if TYPE_CHECKING:
     from itlens.models.compatibility import PairReport, Side
@@ -44,7 +45,7 @@ class KnownModel:
     label: str
     facts: Mapping[str, Any]
     revision: str = ""
-    tokenizer: Any = field(default=None, repr=False)
+    tokenizer: Tokenizer | None = field(default=None, repr=False)
 
 
 def study_record(

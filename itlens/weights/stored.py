@@ -31,6 +31,7 @@ from itlens.models.locate import Located, locate
 from itlens.models.source import place_fingerprint
 from itlens.models.tensor_files import TensorFiles
 from itlens.models.traits import stored_precision
+from itlens.tokenization import Tokenizer, TokenizerLike
 from itlens.weights import AttentionWeights, MlpWeights
 from itlens.weights.name_maps import HALVES, NAME_MAPS, Half, NameMap, sizes
 
@@ -41,7 +42,7 @@ def open_weights(
     adapter: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
-    tokenizer: Any = None,
+    tokenizer: TokenizerLike = None,
     revision: str | None = None,
 ) -> StoredWeights:
     """Return the `Weights` of a checkpoint in safetensors files, without loading a model; see the module.
@@ -144,7 +145,7 @@ class StoredWeights:
         files: Located,
         config: Any,
         adapter: Adapter | None,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         dtype: torch.dtype,
         device: str,
     ) -> None:

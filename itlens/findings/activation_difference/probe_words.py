@@ -30,7 +30,7 @@ from itlens.hooked.readout import Readout
 from itlens.models import HookedModel
 from itlens.models.memory import room_for
 from itlens.models.running import undisturbed
-from itlens.tokenization import encode, token_text
+from itlens.tokenization import Tokenizer, encode, token_text
 from itlens.vocabulary import instruction_verbs
 
 LENSES = ("base", "tuned", "patchscope")
@@ -70,7 +70,7 @@ class DirectionWords:
         return np.concatenate([np.arange(len(self.names)), random, halves])
 
 
-def instruction_ids(tokenizer: Any, size: int) -> list[int]:
+def instruction_ids(tokenizer: Tokenizer, size: int) -> list[int]:
     """Return the tokens below `size` that are an instruction verb by themselves, with or without a space in front."""
     found = set()
     for verb in instruction_verbs():
@@ -81,7 +81,7 @@ def instruction_ids(tokenizer: Any, size: int) -> list[int]:
     return sorted(found)
 
 
-def word_tables(words: DirectionWords, readouts: Mapping[str, Readout], tokenizer: Any) -> dict[str, Any]:
+def word_tables(words: DirectionWords, readouts: Mapping[str, Readout], tokenizer: Tokenizer) -> dict[str, Any]:
     """Return the variables of both logit lenses, with room for the patchscope; see the module."""
     size = next(iter(readouts.values())).size
     top, shape = min(words.top, size), (len(LENSES), len(words.names))
@@ -108,7 +108,7 @@ def word_tables(words: DirectionWords, readouts: Mapping[str, Readout], tokenize
 
 
 def patched_words(
-    model: HookedModel, words: DirectionWords, layer: int, tokenizer: Any, size: int, tables: dict[str, Any]
+    model: HookedModel, words: DirectionWords, layer: int, tokenizer: Tokenizer, size: int, tables: dict[str, Any]
 ) -> None:
     """Fill in what the patchscope of a model says."""
     rows = words.patched()
@@ -142,7 +142,7 @@ def _fill(
     rows: np.ndarray,
     scores: torch.Tensor,
     known: Sequence[int],
-    tokenizer: Any,
+    tokenizer: Tokenizer,
 ) -> None:
     """Put scores (row, token) of some directions into the tables."""
     top = tables["word"][1].shape[2]

@@ -45,7 +45,7 @@ from itlens.progress import Counted, late_bar
 from itlens.prompts import PromptsLike
 from itlens.results.provenance import provenance
 from itlens.selection import whole_number
-from itlens.tokenization import token_text
+from itlens.tokenization import Tokenizer, token_text
 from itlens.weights.words import wide_dtype
 
 
@@ -292,7 +292,7 @@ def _growing(
 
 
 def _parting(
-    number: int, prompt: Forced, place: PartingPlace | None, writer: _Side, other: _Side, tokenizer: Any
+    number: int, prompt: Forced, place: PartingPlace | None, writer: _Side, other: _Side, tokenizer: Tokenizer
 ) -> Parting | None:
     """Return the numbers of one prompt; None where the answers do not part."""
     if place is None:

@@ -39,7 +39,7 @@ from itlens.progress import Counted, late_bar
 from itlens.prompts import PromptsLike
 from itlens.results.provenance import provenance
 from itlens.selection import whole_number
-from itlens.tokenization import token_text
+from itlens.tokenization import Tokenizer, token_text
 
 CHOICES = 5  # of the base's most probable tokens that are kept
 _ROWS = 1024  # positions that are read together: the unembeddings come from the disk once for all of them
@@ -234,7 +234,7 @@ def _padding(report: PairReport, size: int) -> str:
 
 
 def _dataset(
-    prompts: Sequence[Forced], rows: Sequence[dict[str, np.ndarray]], tokenizer: Any, attrs: dict[str, Any]
+    prompts: Sequence[Forced], rows: Sequence[dict[str, np.ndarray]], tokenizer: Tokenizer, attrs: dict[str, Any]
 ) -> xr.Dataset:
     longest = max(len(prompt.targets) for prompt in prompts)
     shape = (len(prompts), longest)
