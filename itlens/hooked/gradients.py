@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -59,7 +58,7 @@ def read_embeddings(task: Task) -> Embeddings:
     """Return the output of `hook_embed` for all tokens."""
     kept: list[torch.Tensor] = []
 
-    def keep(value: torch.Tensor, hook: Any) -> None:
+    def keep(value: torch.Tensor, hook: object) -> None:
         kept.append(value.detach()[0].clone())
 
     with torch.no_grad():
@@ -70,7 +69,7 @@ def read_embeddings(task: Task) -> Embeddings:
 def target_logits(task: Task, embeddings: Embeddings) -> Float[torch.Tensor, "target d_vocab"]:
     """Return the logits at the target positions when `hook_embed` gives `embeddings`; differentiable in them."""
 
-    def put(value: torch.Tensor, hook: Any) -> torch.Tensor:
+    def put(value: torch.Tensor, hook: object) -> torch.Tensor:
         return embeddings[None]
 
     return run_hooked(task.model, task.tokens[None], [("hook_embed", put)], positions=task.positions)[0]
@@ -110,10 +109,10 @@ def _top(
     below: list[torch.Tensor] = []  # the residual stream, recorded from the embeddings
     above: list[torch.Tensor] = []  # the same numbers, from which the rest of the model is recorded
 
-    def put(value: torch.Tensor, hook: Any) -> torch.Tensor:
+    def put(value: torch.Tensor, hook: object) -> torch.Tensor:
         return start
 
-    def part(value: torch.Tensor, hook: Any) -> torch.Tensor:
+    def part(value: torch.Tensor, hook: object) -> torch.Tensor:
         below.append(value)
         above.append(value.detach().requires_grad_(True))
         return above[0]
@@ -168,10 +167,10 @@ def _push_forward(task: Task, embeddings: Embeddings, tangent: Embeddings) -> Fl
     def residual(point: Embeddings) -> Float[torch.Tensor, "target d_model"]:
         kept: list[torch.Tensor] = []
 
-        def put(value: torch.Tensor, hook: Any) -> torch.Tensor:
+        def put(value: torch.Tensor, hook: object) -> torch.Tensor:
             return point[None]
 
-        def keep(value: torch.Tensor, hook: Any) -> None:
+        def keep(value: torch.Tensor, hook: object) -> None:
             kept.append(value[0, task.positions])
 
         hooks: list[Hook] = [("hook_embed", put), (last_residual(task.model), keep)]
@@ -199,10 +198,10 @@ def _residuals(task: Task) -> list[torch.Tensor]:
     """Return the residual stream after each layer, recorded for gradients in each, and the objectives."""
     kept: list[torch.Tensor] = []
 
-    def start(value: torch.Tensor, hook: Any) -> torch.Tensor:
+    def start(value: torch.Tensor, hook: object) -> torch.Tensor:
         return value.detach().requires_grad_(True)
 
-    def keep(value: torch.Tensor, hook: Any) -> None:
+    def keep(value: torch.Tensor, hook: object) -> None:
         kept.append(value)
 
     hooks: list[Hook] = [("hook_embed", start)]

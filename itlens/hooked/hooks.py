@@ -72,7 +72,7 @@ def only_at(positions: Positions) -> Hook:
     """Return a hook that leaves only these positions to the unembedding: the others cost no logits."""
     where = positions if isinstance(positions, (slice, torch.Tensor)) else list(positions)
 
-    def cut(value: torch.Tensor, hook: Any) -> torch.Tensor:
+    def cut(value: torch.Tensor, hook: object) -> torch.Tensor:
         return value[:, where]
 
     return BEFORE_UNEMBED, cut
@@ -139,7 +139,7 @@ def at_layers(model: HookedModel, name: str, function: Callable[[int, torch.Tens
     """Return hooks that call function(layer, value) at "blocks.{layer}." + name; nothing is changed."""
 
     def hook(layer: int) -> Callable[[torch.Tensor, Any], None]:
-        def call(value: torch.Tensor, hook: Any) -> None:
+        def call(value: torch.Tensor, hook: object) -> None:
             function(layer, value)
 
         return call

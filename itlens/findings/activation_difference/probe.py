@@ -132,7 +132,7 @@ def streams_before(model: HookedModel, corpus: Corpus, layers: Sequence[int], te
     kept: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
 
     def keeper(layer: int) -> Callable[[torch.Tensor, Any], None]:
-        def keep(value: torch.Tensor, hook: Any) -> None:
+        def keep(value: torch.Tensor, hook: object) -> None:
             kept[layer].append(as_numbers(value[:, front:]))
 
         return keep

@@ -184,12 +184,12 @@ def _run(
     """Return the last streams (run, target, d_model), and the first run's logits at the first target."""
     kept: list[torch.Tensor] = []
 
-    def enter(value: torch.Tensor, hook: Any) -> torch.Tensor:
+    def enter(value: torch.Tensor, hook: object) -> torch.Tensor:
         grown = value.repeat(len(vectors), 1, 1)
         grown[:, first:] += vectors.to(grown)[:, None]
         return grown
 
-    def keep(value: torch.Tensor, hook: Any) -> None:
+    def keep(value: torch.Tensor, hook: object) -> None:
         kept.append(value[:, list(prompt.positions)].detach())
 
     hooks = [(f"blocks.{layer}.hook_resid_pre", enter), (f"blocks.{model.cfg.n_layers - 1}.hook_resid_post", keep)]
@@ -208,7 +208,7 @@ def _scores(model: HookedModel, prompt: Forced, vectors: torch.Tensor, layer: in
     point, first = f"blocks.{layer}.hook_resid_pre", _first(prompt)
 
     def adding(vector: torch.Tensor) -> Hook:
-        def add(value: torch.Tensor, hook: Any) -> torch.Tensor:
+        def add(value: torch.Tensor, hook: object) -> torch.Tensor:
             return torch.cat([value[:, :first], value[:, first:] + vector.to(value)], dim=1)
 
         return point, add

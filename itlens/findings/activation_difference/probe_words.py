@@ -116,7 +116,7 @@ def patched_words(
     device = next(model.parameters()).device
     vectors = torch.from_numpy(words.vectors[rows]).to(torch.float32).to(device)
 
-    def enter(value: torch.Tensor, hook: Any) -> torch.Tensor:
+    def enter(value: torch.Tensor, hook: object) -> torch.Tensor:
         """From this block on there is a row for every direction."""
         last = wide(value[:, -1])
         length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-30)

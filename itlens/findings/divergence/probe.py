@@ -218,7 +218,7 @@ def _plain(
     """Return the streams before each block and after the last, (1 + n_layers, position, d_model), and the logits."""
     kept: list[torch.Tensor] = []
 
-    def keep(value: torch.Tensor, hook: Any) -> None:
+    def keep(value: torch.Tensor, hook: object) -> None:
         kept.append(value[0].detach().clone())
 
     hooks: list[Hook] = [(point, keep) for point in _points(model)] if streams else []
@@ -273,7 +273,7 @@ def _growing(
     final: list[torch.Tensor] = []
 
     def enter(layer: int) -> Callable[[torch.Tensor, Any], torch.Tensor | None]:
-        def add_row(value: torch.Tensor, hook: Any) -> torch.Tensor | None:
+        def add_row(value: torch.Tensor, hook: object) -> torch.Tensor | None:
             kept.append(value[0].detach().clone())
             if not begin <= layer < end:
                 return None
@@ -281,7 +281,7 @@ def _growing(
 
         return add_row
 
-    def leave(value: torch.Tensor, hook: Any) -> None:
+    def leave(value: torch.Tensor, hook: object) -> None:
         kept.append(value[0].detach().clone())
         final.append(value[:, -1].detach().clone())
 

@@ -131,7 +131,7 @@ def _record(model: HookedModel, side: str, corpus: Corpus, size: int, cache: Act
     readout = save_readout(model, cache, side, size)
     device, kept = next(model.parameters()).device, []
 
-    def keep(value: torch.Tensor, hook: Any) -> None:
+    def keep(value: torch.Tensor, hook: object) -> None:
         kept.append(value[0].detach())
 
     point = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"

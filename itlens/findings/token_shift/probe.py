@@ -150,7 +150,7 @@ def _run(model: HookedModel, prompt: Forced) -> tuple[torch.Tensor, torch.Tensor
     """Return the last residual stream (target, d_model), and the logits at the first and last target."""
     kept: list[torch.Tensor] = []
 
-    def keep(value: torch.Tensor, hook: Any) -> None:
+    def keep(value: torch.Tensor, hook: object) -> None:
         kept.append(value[0, list(prompt.positions)].detach())
 
     tokens = torch.tensor([prompt.read], device=next(model.parameters()).device)
