@@ -18,7 +18,8 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 def with_signs(text: object) -> str:
     """`text` with a sign for each character that prints nothing or moves others: ↵ ⇥ ␀ ⟨U+202E⟩; spaces stay."""
-    return "".join(_sign(character) for character in str(text))
+    whole = str(text)
+    return whole if whole.isprintable() else "".join(map(_sign, whole))
 
 
 def _sign(character: str) -> str:
