@@ -40,6 +40,7 @@ Reads: TypeAlias = Literal["prompts", "weights", "weight_pair", "pair"]
 Direction: TypeAlias = Literal["higher", "lower", "changed", "none"]
 Saved: TypeAlias = Mapping[str, Mapping[str, Any]]
 SIDES: tuple[str, str] = ("base", "tuned")
+_LONGEST_WORD = 30  # characters of an answer that stands in a column of answers
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Verdict:
     direction: "higher", "lower" or "changed" in the tuned model, or "none" where no change is significant. tested:
     False where it could not be tested; the sentence says why. caveat: what else speaks against it. numbers: the
     figures it rests on, the most important first. short: the same as a clause without a full stop, for a list of
-    findings.
+    findings. word: the answer in a word or two, where the words of `direction` do not answer the question ("not
+    shown"). Raises ItlensError for a `word` that is no short text.
     """
 
     sentence: str
@@ -77,16 +79,24 @@ class Verdict:
     caveat: str = ""
     numbers: tuple[Headline, ...] = ()
     short: str = ""
+    word: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("sentence", "caveat", "short"):  # as figures and tables write numbers
+        if not isinstance(self.word, str) or len(self.word) > _LONGEST_WORD:
+            raise ItlensError(
+                f"A verdict's word is {self.word!r}; expected a text of at most {_LONGEST_WORD} characters: say the "
+                "rest in its sentence."
+            )
+        for name in ("sentence", "caveat", "short", "word"):  # as figures and tables write numbers
             object.__setattr__(self, name, minus(str(getattr(self, name))))
 
     @property
     def answer(self) -> str:
-        """In a word or two: higher, lower, changed, no significant change, not tested."""
+        """In a word or two: not tested, else `word`, else higher, lower, changed or no significant change."""
         if not self.tested:
             return "not tested"
+        if self.word:
+            return self.word
         return "no significant change" if self.direction == "none" else self.direction
 
 

@@ -3,7 +3,7 @@
 A study hands over a `Page`: one `Row` per finding for the table at the top, one `Section` per finding with its blocks.
 All text is plain text; nothing here is drawn. The paragraph at the top (`answer_paragraph`) says in at most four
 sentences what tuning changed: what is significant first, with direction and size; then one sentence on what was tested
-and is not significant, and one on what could not be tested.
+and is not significant, one on findings whose answer is of another kind, and one on what could not be tested.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from itlens.report.blocks import Block, Panel, Table
 from itlens.report.prompts import PromptsChapter
 
 Kind: TypeAlias = Literal["report", "overview"]
-ICONS = {"higher": "▲", "lower": "▼", "changed": "◆", "none": "=", "not tested": "–"}
+ICONS = {"higher": "▲", "lower": "▼", "changed": "◆", "none": "=", "own": "○", "not tested": "–"}
 ANSWERS = {"none": "no significant change"}
 
 
@@ -28,8 +28,8 @@ class Row:
     """One finding in the table at the top.
 
     name: of the finding, and the anchor of its section. question: of the finding. topic: what it is about, as a noun
-    phrase. answer: in a word or two ("" is filled in from `direction` and `tested`). direction: "higher", "lower",
-    "changed" or "none". number: its headline number with interval, as text (`itlens.report.numbers.headline`).
+    phrase. answer: in a word or two, where `direction` and `tested` do not say it (else ""). direction: "higher",
+    "lower", "changed" or "none". number: its headline number with interval, as text (`itlens.report.numbers.headline`).
     sentence: the verdict. short: the same as a clause without a full stop.
     """
 
@@ -45,8 +45,10 @@ class Row:
 
     @property
     def code(self) -> str:
-        """higher, lower, changed, none, or "not tested"."""
-        return self.direction if self.tested else "not tested"
+        """higher, lower, changed, none, "own" (an answer of its own, and no change), or "not tested"."""
+        if not self.tested:
+            return "not tested"
+        return "own" if self.answer and self.direction == "none" else self.direction
 
     @property
     def icon(self) -> str:
@@ -56,7 +58,7 @@ class Row:
     @property
     def word(self) -> str:
         """The answer in a word or two."""
-        return self.answer or ANSWERS.get(self.code, self.code)
+        return (self.tested and self.answer) or ANSWERS.get(self.code, self.code)
 
 
 @dataclass(frozen=True)
@@ -128,17 +130,20 @@ def answer_paragraph(rows: Sequence[Row]) -> str:
     """Return the answer to "What did tuning change?", from the rows of the table below it."""
     if not rows:
         return "Nothing was compared."
-    tested = [row for row in rows if row.tested]
     untested = [row for row in rows if not row.tested]
-    changed = [row for row in tested if row.direction != "none"]
-    unchanged = [row for row in tested if row.direction == "none"]
+    own = [row for row in rows if row.code == "own"]
+    unchanged = [row for row in rows if row.code == "none"]
+    changed = [row for row in rows if row.tested and row.direction != "none"]
     sentences = []
     if changed:
-        sentences.append(_changed(changed, len(tested), all_tested=not untested))
+        sentences.append(_changed(changed, len(changed) + len(unchanged), all_tested=not untested))
     if unchanged:
         sentences.append(_unchanged(unchanged, any_changed=bool(changed)))
+    if own:
+        said = _joined([_clause(row) for row in own], "; ")
+        sentences.append(f"{said[:1].upper()}{said[1:]}.")
     if untested:
-        sentences.append(_untested(untested, any_tested=bool(tested)))
+        sentences.append(_untested(untested, any_tested=len(untested) < len(rows)))
     return " ".join(sentences)
 
 
@@ -174,6 +179,8 @@ def _untested(rows: Sequence[Row], *, any_tested: bool) -> str:
 def _clause(row: Row) -> str:
     if said := row.short.strip().rstrip("."):
         return said
+    if row.code == "own":
+        return f"{_topic(row)}: {row.answer}"
     if row.direction == "changed":
         return f"{_topic(row)} changed"
     return f"{_topic(row)} is {row.direction} in the tuned model"

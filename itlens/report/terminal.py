@@ -25,7 +25,7 @@ from itlens.report.page_data import Page, Row, Section
 _LEAST_NAME, _MOST_NAME = 12, 40  # characters of a column of names
 _GAP = 2  # between columns
 _ASCII = str.maketrans(
-    {"−": "-", "–": "-", "±": "~", "\u202f": " ", "→": ">", "▲": "^", "▼": "v", "◆": "*", "…": ".", "·": "|",
+    {"−": "-", "–": "-", "±": "~", "\u202f": " ", "→": ">", "▲": "^", "▼": "v", "◆": "*", "○": "o", "…": ".", "·": "|",
      "“": '"', "”": '"', "’": "'", "×": "x", "≤": "<", "²": "2"}
     | dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 )  # fmt: skip

@@ -214,7 +214,7 @@ def row_of(finding: Finding, verdict: Verdict) -> Row:
         name=finding.name,
         question=finding.question,
         topic=topic_of(finding),
-        answer=verdict.answer,
+        answer=verdict.word,
         tested=verdict.tested,
         direction=verdict.direction,
         number=headline_text(verdict.numbers[0]) if verdict.numbers else "",

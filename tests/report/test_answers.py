@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+import itlens
 from itlens.report.numbers import headline
 from itlens.report.page_data import answer_paragraph
 from tests.report.pages import row
@@ -9,6 +10,7 @@ from tests.report.pages import row
 UP, DOWN = row("score", "higher"), row("mass", "lower", short="the mass fell by 0.02")
 MOVED = row("space", "changed", short="the space rotated in 5 of 12 layers")
 SAME, STILL = row("verbs"), row("order")
+NOT_SHOWN = row("trust", answer="not shown", short="the trust is not shown for either model")
 OPEN, SHUT = row("parts", tested=False), row("labels", "higher", tested=False)
 
 
@@ -54,6 +56,14 @@ OPEN, SHUT = row("parts", tested=False), row("labels", "higher", tested=False)
             "No significant change was found in any of the three things that were tested: the verbs, the order and "
             "the mass.",
         ),
+        (
+            [NOT_SHOWN, UP, SAME, OPEN],
+            "Tuning changed one of two things that were tested: the score rose by 0.07. No significant change was "
+            "found in the verbs. The trust is not shown for either model. The parts could not be tested.",
+        ),
+        ([NOT_SHOWN], "The trust is not shown for either model."),
+        ([NOT_SHOWN, OPEN], "The trust is not shown for either model. The parts could not be tested."),
+        ([row("trust", answer="not shown", short="")], "The trust: not shown."),
         ([OPEN], "Nothing could be tested: the parts."),
         ([OPEN, SHUT], "Nothing could be tested: the parts and the labels."),
     ],
@@ -68,6 +78,22 @@ def test_a_finding_without_words_of_its_own_has_its_topic_and_direction() -> Non
     assert "the score is higher in the tuned model." in answer_paragraph([row("score", "higher", short="")])
     assert "the score changed." in answer_paragraph([row("score", "changed", short="")])
     assert "log odds is lower" in answer_paragraph([row("log_odds", "lower", short="", topic="")])
+
+
+def test_an_answer_of_its_own_has_its_own_sign_and_no_change_of_its_own() -> None:
+    assert (NOT_SHOWN.word, NOT_SHOWN.code, NOT_SHOWN.icon) == ("not shown", "own", "○")
+    risen = row("trust", "higher", answer="more faithful")
+    assert (risen.word, risen.code, risen.icon) == ("more faithful", "higher", "▲")
+    untested = row("trust", answer="not shown", tested=False)
+    assert (untested.word, untested.code) == ("not tested", "not tested")
+
+
+@pytest.mark.parametrize("word", ["x" * 31, None, 3])
+def test_an_answer_is_a_short_text(word: object) -> None:
+    assert itlens.Verdict("Said.", word="x" * 30).answer == "x" * 30
+    assert itlens.Verdict("Said.", tested=False, word="not shown").answer == "not tested"
+    with pytest.raises(itlens.ItlensError, match=r"verdict's word is .*; expected a text of at most 30 characters"):
+        itlens.Verdict("Said.", word=word)  # type: ignore[arg-type]
 
 
 def test_a_full_stop_of_the_clause_is_not_doubled() -> None:

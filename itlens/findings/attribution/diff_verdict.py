@@ -45,7 +45,7 @@ class Conclusion(Verdict):
     ) -> Conclusion:
         """Return the verdict that says the claim and the first doubt; the other doubts are its caveat."""
         sentence, caveat = " ".join([claim, *doubts[:1]]), " ".join(doubts[1:])
-        return cls(sentence, direction, tested, caveat, numbers, short, claim, doubts)
+        return cls(sentence, direction, tested, caveat=caveat, numbers=numbers, short=short, claim=claim, doubts=doubts)
 
     def doubted(self, doubt: str) -> Conclusion:
         """Return the same with a doubt that matters more than the others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -150,10 +150,10 @@ def _judge(rows: Mapping[str, _Row]) -> Verdict:
         f"{opening}: removing the tokens that they rank first has an advantage over random orders of {sides}. "
         f"{_change(rows)}",
         direction=direction,
-        tested=any(each.difference.judgement != "untested" for each in rows.values()),
         caveat=" ".join(filter(None, (_doubt(judged), _disagreement(row, rows.get("insertion"))))),
         numbers=numbers,
         short=_short(rows, direction, opening),
+        word=_word(rows, faithful),
     )
 
 
@@ -163,6 +163,17 @@ def _direction(rows: Iterable[_Row]) -> Direction:
     if len(judged) == 2:
         return "changed"
     return "none" if not judged else "higher" if judged == {"better"} else "lower"
+
+
+def _word(rows: Mapping[str, _Row], faithful: Sequence[str]) -> str:
+    """Return whose attributions are shown to be faithful; "" where tuning changed how faithful they are, or where
+    those of both models are faithful and do not differ significantly."""
+    judged = {row.difference.judgement for row in rows.values()}
+    if judged & {"better", "worse"}:
+        return ""
+    if len(faithful) == 2:
+        return "both models" if judged == {"untested"} else ""
+    return f"{faithful[0]} model only" if faithful else "not shown"
 
 
 def _change(rows: Mapping[str, _Row]) -> str:

@@ -164,10 +164,23 @@ class TestFaithfulness:
         assert "advantage over random orders of +20.3 points in the tuned model" in verdict.sentence
         assert "The change by tuning was not tested: the prompt does not raise the log-prob" in verdict.sentence
         assert "nan" not in verdict.sentence + verdict.caveat + verdict.short
-        assert verdict.answer == "not tested"
+        assert (verdict.tested, verdict.answer) == (True, "tuned model only")
         assert [number.name for number in verdict.numbers] == [
             f"advantage over random orders in the tuned model, {way}" for way in ("deletion", "insertion")
         ]
+
+    def test_a_test_that_finds_nothing_is_a_test(self) -> None:
+        idle = [deleted(f"p{number}", 0.1, whole=(-1) ** number * 0.5) for number in range(5)]
+        verdict = judge_methods(itlens.diff.faithfulness(idle, self.results([0.4, -0.52, 0.3, -0.4, 0.2])))["saliency"]
+        assert "not shown to be faithful to either model" in verdict.sentence
+        assert "The change by tuning was not tested" in verdict.sentence
+        assert (verdict.tested, verdict.direction, verdict.answer) == (True, "none", "not shown")
+        assert "those of the tuned model are no better than random orders" in verdict.caveat
+
+    def test_faithful_to_both_without_a_change_is_no_significant_change(self) -> None:
+        verdict = judge_methods(self.table([0.4, 0.52, 0.3, 0.4, 0.41], [0.41, 0.5, 0.31, 0.42, 0.38]))["saliency"]
+        assert "faithful to both models" in verdict.sentence
+        assert verdict.answer == "no significant change"
 
     def test_each_method_gets_its_own_sentences(self) -> None:
         base, tuned = self.results([0.2, 0.3, 0.1, 0.2, 0.22]), self.results([0.4, 0.52, 0.3, 0.4, 0.41])
