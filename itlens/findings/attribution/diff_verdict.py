@@ -48,9 +48,11 @@ class Conclusion(Verdict):
         return cls(sentence, direction, tested, caveat=caveat, numbers=numbers, short=short, claim=claim, doubts=doubts)
 
     def doubted(self, doubt: str) -> Conclusion:
-        """Return the same with a doubt that matters more than the others."""
+        """Return the same with the doubt of the faithfulness test, which matters more than the others."""
         doubts = (doubt, *self.doubts)
-        return replace(self, sentence=f"{self.claim} {doubt}", caveat=" ".join(doubts[1:]), doubts=doubts)
+        short = f"{self.short}, by attributions that did not pass every test of faithfulness"
+        sentence, caveat = f"{self.claim} {doubt}", " ".join(doubts[1:])
+        return replace(self, sentence=sentence, caveat=caveat, short=short, doubts=doubts)
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,7 @@ def test_attributions_that_deletion_does_not_support_are_doubted_where_they_clai
     assert isinstance(doubted, Conclusion)
     assert doubted.sentence == f"{verdict.claim} {doubt}"
     assert doubted.caveat == " ".join(verdict.doubts)
+    assert doubted.short == f"{verdict.short}, by attributions that did not pass every test of faithfulness"
     assert doubted.direction == "higher"
     for other in (
         {},
