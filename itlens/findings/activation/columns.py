@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from itlens.files import minus
 from itlens.report.blocks import Card, Column
 from itlens.report.head_grid import LEVEL, floats, head_name
 from itlens.report.numbers import NOTHING, interval, number, whole
 
+_LARGEST_EFFECT = 100.0  # |d_z| beyond which only the sign is shown
 _SETTINGS = {
     "hooks": "summaries", "format": "prompt format", "same_tokens": "prompts with the same tokens",
     "prompt_count": "prompts", "resamples": "bootstrap resamples", "seed": "seed",
@@ -27,7 +29,10 @@ STATISTICS = (
     Column("tuned_mean", "tuned", "number", "mean over prompts in that place"),
     Column("difference", "difference", "signed", "tuned − base"),
     Column("ci", "95 % interval", "interval", "bootstrap over prompts"),
-    Column("effect_size", "d_z", "signed", "paired effect size: mean / std of the differences", decimals=2),
+    Column(
+        "effect_size", "d_z", lambda row: effect_text(row["effect_size"]),
+        "paired effect size: mean / std of the differences; beyond 100 the prompts hardly differ",
+    ),
     Column(
         "p_bh", "p BH", "p", "Benjamini-Hochberg over the heads or layers of a statistic and class of tokens", test=True
     ),
@@ -70,6 +75,13 @@ def statistic_rows(ds: xr.Dataset, group: str = "all") -> pd.DataFrame:
             {"statistic": words, "significant": significant, "cells": cells, "where": _where(table, best)} | measures
         )
     return pd.DataFrame(rows)
+
+
+def effect_text(value: float) -> str:
+    """Return a d_z with two decimals: "> 100" or "< −100" where prompts differ by less than a hundredth of the mean."""
+    if abs(value) > _LARGEST_EFFECT:
+        return minus("> 100" if value > 0 else "< -100")
+    return number(value, 2, sign=True)
 
 
 def _where(table: xr.DataArray, place: int) -> str:
@@ -117,7 +129,7 @@ def _head_card(heads: pd.DataFrame) -> Card | None:
     row = heads.iloc[0]
     change = f"{number(row['mean'])} {interval(row['ci_low'], row['ci_high'], sign=False)}"
     name = head_name(int(row["layer"]), int(row["head"]))
-    return Card("head that changed most", name, f"relative change of what it writes {change}")
+    return Card("head whose output changed most", name, f"relative change of what it writes {change}")
 
 
 def _output_card(shift: xr.Dataset) -> Card | None:

@@ -2,8 +2,10 @@
 
 Every cell of every statistic (layer, head, class of token) is one comparison. All are corrected together
 (Benjamini-Hochberg), since the strongest of thousands is always strong. Of those below alpha, the one with the largest
-|d_z| is named, but none that hardly depends on the prompt where there is another: what the first layers do with the
-tokens of a fixed template is one measurement, and its |d_z| grows without bound. The logit lens is left out where
+|d_z| is named among those that changed by at least a tenth of the base's value: a change of a hundredth can be the most
+consistent one, and is not what tuning did. Where none changed by that much, all count. One that hardly depends on the
+prompt is not named where there is another: what the first layers do with the tokens of a fixed template is one
+measurement, and its |d_z| grows without bound. The logit lens is left out where
 anything else was measured: it reads how likely the response is, and the model that wrote the response is favoured
 there by construction.
 """
@@ -20,6 +22,7 @@ from itlens.findings.base import Headline, Verdict
 from itlens.report.numbers import whole
 from itlens.stats.paired import adjust, interval_beside_p, p_text
 
+_LEAST_CHANGE = 0.1  # of the base's value, in size
 _ONE_MEASUREMENT = 100.0  # |d_z| beyond which prompts differ by less than a hundredth of the difference
 SPREADS = "Later layers read what earlier ones changed, so the size of a difference says more than the count."
 
@@ -84,14 +87,16 @@ def _changed(
     prompts, compared, count = int(chosen["prompts"]), int(np.isfinite(corrected).sum()), int(significant.sum())
     cell = _strongest(statistics, corrected, significant)
     at = cell.measures
+    most = (
+        f"most consistently {cell.name}: {at['tuned_mean']:.3g} in the tuned model, {at['base_mean']:.3g} in the base"
+    )
     values = (at[name] for name in ("p_paired", "difference", "ci_low", "ci_high"))
     low, high = interval_beside_p(int(at["n"]), *values)
     differ = "differs" if count == 1 else "differ"
     sentence = (
         f"{whole(count)} of {whole(compared)} activation statistics {differ} significantly (n = {prompts} prompts), "
-        f"most {cell.name}: {at['tuned_mean']:.3g} in the tuned model, {at['base_mean']:.3g} in the base (difference "
-        f"{at['difference']:+.3g}, 95 % interval {low:.3g} to {high:.3g}, d_z "
-        f"{at['effect_size']:.2f}, {p_text(cell.p)} after correction)."
+        f"{most} (difference {at['difference']:+.3g}, 95 % interval {low:.3g} to {high:.3g}, "
+        f"d_z {at['effect_size']:.2f}, {p_text(cell.p)} after correction)."
     )
     texts = _other_texts(chosen)
     strongest = Headline(f"difference of {cell.name}", at["difference"], low, high, cell.p, int(at["n"]))
@@ -100,7 +105,7 @@ def _changed(
         direction="changed",
         caveat=SPREADS if texts else "",
         numbers=(strongest, _share(count, compared)),
-        short=f"{whole(count)} of {whole(compared)} activation statistics {differ}, most {cell.name}",
+        short=f"{whole(count)} of {whole(compared)} activation statistics {differ}, {most}",
     )
 
 
@@ -124,10 +129,14 @@ def _share(count: int, compared: int, p: float | None = None) -> Headline:
 
 
 def _strongest(statistics: dict[str, xr.DataArray], corrected: np.ndarray, significant: np.ndarray) -> _Cell:
-    """Return the significant cell with the largest |d_z|, one that depends on the prompt where there is any."""
+    """Return the significant cell with the largest |d_z|: one that depends on the prompt and changed by a tenth of the
+    base's value where there is any, else one that depends on the prompt, else any."""
     effect = np.nan_to_num(np.abs(_cells(statistics, "effect_size")))
-    named = significant & (effect < _ONE_MEASUREMENT)
-    place = int(np.argmax(np.where(named if named.any() else significant, effect, -1.0)))
+    base, difference = (np.abs(_cells(statistics, name)) for name in ("base_mean", "difference"))
+    varied = significant & (effect < _ONE_MEASUREMENT)
+    large = varied & (difference >= _LEAST_CHANGE * base)
+    named = next((chosen for chosen in (large, varied) if chosen.any()), significant)
+    place = int(np.argmax(np.where(named, effect, -1.0)))
     p = float(corrected[place])
     for name, table in statistics.items():
         size = int(np.prod(table.shape[1:]))

@@ -52,7 +52,7 @@ _INTRO = (
 )
 _STATISTICS = (
     "for each statistic the place where the models differ most, relative to its spread over prompts (largest |d_z|); "
-    "the strongest of many is always strong, so read it with its corrected p"
+    "the largest of many is large by chance alone, so read it with its corrected p"
 )
 _ATTENTION = (
     "The heads whose attention differs most between the models (mean divergence of their patterns over all prompts), "

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from itlens.errors import ResultError
+from itlens.findings.activation.columns import effect_text
 from itlens.report import text, theme
 from itlens.report.head_grid import (
     LEVEL,
@@ -147,7 +148,7 @@ def _hover(at: Mapping[str, float], name: str) -> str:
     return (
         f"<b>{name}</b><br>base {number(at['base_mean'])} → tuned {number(at['tuned_mean'])}<br>difference "
         f"{number(at['difference'], sign=True)} {interval(at['ci_low'], at['ci_high'])}<br>"
-        f"d_z {number(at['effect_size'], 2)}, p {p_value(at['p_paired'])}, Benjamini-Hochberg {p_value(at['p_bh'])}"
+        f"d_z {effect_text(at['effect_size'])}, p {p_value(at['p_paired'])}, Benjamini-Hochberg {p_value(at['p_bh'])}"
     )
 
 

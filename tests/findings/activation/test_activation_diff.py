@@ -9,6 +9,7 @@ from scipy import stats
 
 import itlens
 from itlens.errors import ResultError
+from itlens.findings.activation.columns import effect_text
 from itlens.stats.paired import MEASURES, adjust, cell_interval, paired_cells, paired_row
 from tests.findings.activation.activation_results import moved, result
 
@@ -131,7 +132,7 @@ def test_the_verdict_names_what_changed_most() -> None:
     assert said.startswith("1 of 24 activation statistics differs significantly (n = 20 prompts), most")
     tuned["lens_commitment"] = tuned["lens_commitment"] + 50.0  # of its own words: not what the verdict is about
     assert itlens.diff.activations_verdict(itlens.diff.activations(base, tuned)) == said
-    assert "most attention mass on instruction tokens in head L1H2: " in said
+    assert "most consistently attention mass on instruction tokens in head L1H2: " in said
     assert "p < 0.001 after correction" in said
     assert "difference +5" in said or "difference +6" in said
     tuned["tokens_digest"] = ("prompt", ["other", *base.prompt.values[1:]])
@@ -149,7 +150,31 @@ def test_what_is_the_same_on_every_prompt_is_not_named_first() -> None:
     tuned["attention_mass"].loc[place] = base["attention_mass"].loc[place] + 0.5 + 1e-4 * np.arange(20) / 20
     said = itlens.diff.activations_verdict(itlens.diff.activations(base, tuned))
     assert "of 24 activation statistics differ significantly" in said
-    assert "most attention mass on instruction tokens in head L1H2: " in said
+    assert "most consistently attention mass on instruction tokens in head L1H2: " in said
+
+
+def test_a_small_change_is_not_named_first_however_consistent_it_is() -> None:
+    base = result(prompts=20)
+    tuned = moved(base)
+    small = {"layer": 0, "head": 0, "token_class": "first"}
+    large = {"layer": 1, "head": 2, "token_class": "instruction"}
+    noise = np.random.default_rng(1).standard_normal(20)
+    base["attention_mass"].loc[small] = base["attention_mass"].loc[small] * 0 + 10.0
+    tuned["attention_mass"].loc[small] = 10.5 + 0.01 * noise  # by a twentieth, d_z about 50
+    tuned["attention_mass"].loc[large] = base["attention_mass"].loc[large] + 6.0 + noise  # d_z about 6
+    said = itlens.diff.activations_verdict(itlens.diff.activations(base, tuned))
+    assert "most consistently attention mass on instruction tokens in head L1H2: " in said
+    tuned["attention_mass"].loc[large] = base["attention_mass"].loc[large]
+    said = itlens.diff.activations_verdict(itlens.diff.activations(base, tuned))
+    assert "most consistently attention mass on first tokens in head L0H0: 10.5 in the tuned model, 10 in" in said
+
+
+@pytest.mark.parametrize(
+    ("effect", "words"),
+    [(-3.794, "−3.79"), (99.999, "+100.00"), (4785.7, "> 100"), (-1969.6, "< −100"), (np.nan, "–")],
+)
+def test_a_d_z_beyond_a_hundred_says_no_more_than_that(effect: float, words: str) -> None:
+    assert effect_text(effect) == words
 
 
 def test_the_verdict_says_when_nothing_can_be_told() -> None:
