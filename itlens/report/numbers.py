@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 
 NOTHING = "–"
+_ROUNDING = 1e-12  # sizes below it are rounding errors of float64
+_NEGLIGIBLE = 1e-6  # of the other end of an interval
 
 
 def number(value: object, decimals: int = 3, *, sign: bool = False) -> str:
     """`value` with `decimals` decimals, a true minus, and a dash for a number that does not exist.
 
-    A size below half of the last decimal keeps two significant digits instead of being printed as zero.
+    A size below half of the last decimal keeps two significant digits instead of being printed as zero, but one that
+    can only be a rounding error is zero.
     """
     x = _float(value)
     if x is None:
         return NOTHING
+    x = 0.0 if abs(x) < _ROUNDING else x
     if math.isinf(x):
         return "∞" if x > 0 else "−∞"
     small = x != 0 and abs(x) < 0.5 * 10**-decimals
@@ -64,10 +68,13 @@ def p_equals(value: object) -> str:
 
 
 def interval(low: object, high: object, decimals: int = 3, *, sign: bool = True) -> str:
-    """`[low, high]`, or a dash when the interval could not be computed."""
-    if _float(low) is None or _float(high) is None:
+    """`[low, high]`, or a dash when the interval could not be computed; an end below a millionth of the other is 0."""
+    ends = [x for x in map(_float, (low, high)) if x is not None]
+    if len(ends) < 2:
         return NOTHING
-    return f"[{number(low, decimals, sign=sign)}, {number(high, decimals, sign=sign)}]"
+    largest = max((abs(end) for end in ends if math.isfinite(end)), default=0.0)
+    shown = [0.0 if abs(end) < _NEGLIGIBLE * largest else end for end in ends]
+    return f"[{', '.join(number(end, decimals, sign=sign) for end in shown)}]"
 
 
 def whole(value: object) -> str:

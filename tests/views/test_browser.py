@@ -137,6 +137,9 @@ def test_no_hostile_token_runs_or_becomes_markup(browser: Page, page: Path) -> N
     joined = [token.replace("\u2060", "").replace("\u00a0", " ") for token in shown if token]
     assert joined[1:4] == list(factory.HOSTILE[:3])
     assert len(joined) == len(source)
+    # the instruction's line is inside its tokens: outside, the next line would cover it
+    line = "getComputedStyle(document.querySelector('.cv .colored-tokens .i > span')).boxShadow"
+    assert browser.run(line).endswith("-2px 0px 0px inset")
     assert browser.complaints() == []
 
 

@@ -198,8 +198,8 @@ def _read(prompts: pd.DataFrame, writer: Writer) -> str:
     if writer == "given":
         return "both models were read on the responses that came with the prompts"
     return (
-        f"on the {writer} model's responses, which both models were read on, log-probabilities favour the {writer} "
-        "model, and attributions need not"
+        f"both models were read on the {writer} model's responses, which are likely under the {writer} model by "
+        "construction; that need not raise its instruction score"
     )
 
 

@@ -1,4 +1,4 @@
-"""Attribution: how much of what drives a response lies on the instruction, in both models.
+"""Attribution: how strongly the instruction drives a response, in both models.
 
 Each model is attributed on every prompt (`itlens.hooked.attribution`), a file per prompt. The instruction scores are
 compared prompt by prompt (`diff`), and the verdict knows on whose responses the models were read (`diff_verdict`).
@@ -14,11 +14,12 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ProbeError
-from itlens.findings.attribution.columns import GROUPS, PROMPTS, REGRESSION, WELCH
+from itlens.findings.attribution.columns import GROUPS, PROMPTS
 from itlens.findings.attribution.diff import AttributionDiff, attributions
 from itlens.findings.attribution.diff_template import prompt_scores, within_body
 from itlens.findings.attribution.diff_verdict import Conclusion, Writer, conclusion
-from itlens.findings.attribution.view import groups, profile, scores, sensitivity
+from itlens.findings.attribution.robustness import robustness
+from itlens.findings.attribution.view import groups, profile, scores
 from itlens.findings.attribution.view_tokens import TokenView, token_pair
 from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
@@ -42,7 +43,6 @@ _LEGEND = (
 )
 _PER_PROMPT = ("instruction_score", "response_tokens")
 _TOKEN_TITLE = "What the response takes from each prompt token"
-_PAPER = "unpaired, one-sided (tuned > base); it ignores that both models saw the same prompts"
 _TOKENS = (
     "The colour of a prompt token says how much it drives the response (its importance density; each model has its own "
     "scale). Point at a response token to see its levels: what that one token read, above the cut-off b = {threshold}."
@@ -128,7 +128,13 @@ class Attribution(Finding):
 
     def show(self, tables: Tables) -> Sequence[Block]:
         """Return the cards, every prompt and group, the profile along the response, other settings, and examples."""
-        return [*_cards(tables), *_results(tables), *_robustness(tables), *_tokens(tables), *_details(tables)]
+        return [
+            *_cards(tables),
+            *_results(tables),
+            *robustness(tables, _settings(tables)),
+            *_tokens(tables),
+            *_details(tables),
+        ]
 
     def notes(self, tables: Tables, plan: Plan) -> Sequence[str]:
         """Return which responses were empty or cut, and whose were read."""
@@ -157,7 +163,8 @@ class Attribution(Finding):
             "Importance density": "For each prompt token: the sum of its levels over the response, divided by their "
             f"{p:g}-norm. High when the token matters all along the response, not only once.",
             "Instruction score": "The densities, divided by the prompt's largest, summed over the instruction's tokens "
-            "and divided by log₂(2 + their number). An empty response scores 0.",
+            "and divided by log₂(2 + their number); several important tokens can take it above 1. An empty response "
+            "scores 0.",
             "Difference, interval, p": "Tuned minus base on the same prompt, averaged over prompts. The interval is a "
             "bootstrap over prompts. p is a paired t-test, two-sided; Wilcoxon's test is next to it, and Holm's "
             "correction allows for the number of groups. d_z is the mean of the differences over their standard "
@@ -293,12 +300,14 @@ def _results(tables: Tables) -> list[Block]:
     height = max(int(figure.layout.height) for figure in figures)
     blocks: list[Block] = [
         Text(
-            "The instruction score says how much of what drives a response lies on the instruction. Both models are "
-            "scored on the same prompts, so the difference is taken prompt by prompt.",
+            "The instruction score says how strongly the instruction drives the response: the importance of its "
+            "tokens, relative to the prompt's most important token, summed and divided by the logarithm of their "
+            "number. An instruction of several important tokens can score above 1. Both models are scored on the same "
+            "prompts, so the difference is taken prompt by prompt.",
             "Prompts and groups",
         ),
         *(Figure(figure, height=height) for figure in figures),
-        Table(tables["groups"], GROUPS, "Importance density of the instruction, per group", _LEGEND),
+        Table(tables["groups"], GROUPS, "Instruction score, per group", _LEGEND),
     ]
     if (ratings := tables.get("ratings")) is not None and len(ratings):
         text = "prompts that were rated: do responses that follow the instruction score higher?"
@@ -313,35 +322,6 @@ def _results(tables: Tables) -> list[Block]:
     if tables["profile"].sizes["position"]:
         blocks.append(Figure(profile(tables["profile"])))
     return blocks
-
-
-def _robustness(tables: Tables) -> list[Block]:
-    """Return the same comparison with other settings, at equal length, and with length as a control."""
-    _, threshold, p = _settings(tables)
-    note = str(tables["regression"].attrs.get("note", ""))
-    return [
-        Text(
-            "The score has two settings, and models differ in how much they write. A difference that can be relied on "
-            "depends on neither.",
-            "Does it hold?",
-        ),
-        Figure(sensitivity(tables["sensitivity"], threshold=threshold, p=p), wide=True),
-        Table(
-            tables["equal_length"],
-            GROUPS,
-            "At equal response length",
-            "the longer of the two responses to a prompt is cut to the length of the shorter one, then scored again",
-            terminal=False,
-        ),
-        Table(
-            tables["regression"],
-            REGRESSION,
-            "With length as a control",
-            "the difference regressed on the response lengths" + (f". Note: {note}" if note else ""),
-            terminal=False,
-        ),
-        Table(tables["groups"], WELCH, "The test of the original paper", _PAPER, folded=True, terminal=False),
-    ]
 
 
 def _tokens(tables: Tables) -> list[Block]:

@@ -151,7 +151,7 @@ def _test_words(row: Row) -> str:
     p = row.get("p_paired" if row["group"] == "all" else "p_holm")
     if not is_number(p):  # where all prompts differ alike, only Wilcoxon's test is possible
         return "no test" if is_number(row.get("p_wilcoxon")) else "too few to test"
-    return f"p {p_equals(p)}"
+    return f"p {p_equals(p)}" if row["group"] == "all" else f"Holm p {p_equals(p)}"
 
 
 def profile(profile: xr.Dataset) -> go.Figure:

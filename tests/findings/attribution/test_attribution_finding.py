@@ -135,7 +135,7 @@ def test_the_sections_are_those_of_the_report_in_its_order(tables: Any) -> None:
     assert sum(isinstance(block, Figure) for block in blocks) == 4
     shown = [block for block in blocks if isinstance(block, Table)]
     assert [table.title for table in shown] == [
-        "Importance density of the instruction, per group", "At equal response length", "With length as a control",
+        "Instruction score, per group", "At equal response length", "With length as a control",
         "The test of the original paper", "All 6 prompts (click a heading to sort)",
     ]  # fmt: skip
     for table in shown:
@@ -180,8 +180,12 @@ def test_both_models_on_one_models_responses(models: Any, saved: Any, writer: st
     assert tables["_responses"] == writer
     assert (tables["prompts"]["base_targets"] == tables["prompts"]["tuned_targets"]).all()
     verdict = FINDING.verdict(tables)
-    assert f"log-probabilities favour the {writer} model" in f"{verdict.sentence} {verdict.caveat}"
-    assert "at equal response length" not in FINDING.show(tables)[2].detail  # type: ignore[union-attr]
+    assert f"likely under the {writer} model by construction" in f"{verdict.sentence} {verdict.caveat}"
+    blocks = FINDING.show(tables)
+    assert "at equal response length" not in blocks[2].detail  # type: ignore[union-attr]
+    assert "At equal response length" not in [block.title for block in blocks if isinstance(block, Table)]
+    [said] = [block.text for block in blocks if isinstance(block, Text) and block.heading == "Does it hold?"]
+    assert "the comparison at equal response length is the one above" in said
     assert f"Both models were read on the {writer} model's responses" in FINDING.notes(tables, asked)[-1]
 
 

@@ -94,7 +94,10 @@ def test_on_one_models_responses_length_is_no_doubt(writer: str) -> None:
     verdict = conclusion(found)
     assert verdict.direction == "higher"
     assert f"on the {writer} model's responses" in verdict.sentence
-    assert f"log-probabilities favour the {writer} model, and attributions need not" in verdict.sentence
+    assert (
+        f"likely under the {writer} model by construction; that need not raise its instruction score"
+        in verdict.sentence
+    )
     assert "length" not in verdict.sentence
     assert len(verdict.numbers) == 3
 
