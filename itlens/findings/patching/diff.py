@@ -118,6 +118,13 @@ class _Together:
         self.low, self._high = _ends(patched.isel(count=-1), "joint") if "joint" in patched else (np.nan, np.nan)
         few = float(patched["needed_80_of_all"]) if "needed_80_of_all" in patched else np.nan
         self._few = int(few) if np.isfinite(few) and np.isfinite(self._share) else None
+        self._judged = int(patched["judged"].sum()) if "judged" in patched else patched.sizes["prompt"]
+
+    @property
+    def _fewest_words(self) -> str:
+        """The fewest heads that were tried and are enough, as words: not every number of heads was tried."""
+        assert self._few is not None
+        return f"{'' if is_fewest(self._patched, self._few) else 'at most '}{self._few}"
 
     @property
     def sentence(self) -> str:
@@ -127,7 +134,7 @@ class _Together:
         span = f"; 95 % interval {_percent(self.low)} to {_percent(self._high)}" if np.isfinite(self.low) else ""
         return (
             f"{_difference(self._patched)}: put into the {receiver} model together, the {self._heads} heads of the "
-            f"{donor} model recover {_percent(self._share)} of that ({_prompts(self._patched)}{span}){self._fewest}."
+            f"{donor} model recover {_percent(self._share)} of that ({_number_of(self._judged)}{span}){self._fewest}."
         )
 
     @property
@@ -135,7 +142,9 @@ class _Together:
         if self._few is None:
             return ""
         best = self._patched.sel(count=self._few)
-        sentence = f", and the best {self._few} alone {_percent(best['joint'])}"
+        others = self._patched.sizes["prompt"] - self._judged
+        chosen = f", chosen on the {'others' if others > 1 else 'other'}," if others else ""
+        sentence = f", and the best {self._few} alone{chosen} {_percent(best['joint'])}"
         if not np.isfinite(best["joint_random"]) or self._few == self._heads:
             return sentence
         low, high = _ends(best, "joint_random")
@@ -166,7 +175,7 @@ class _Together:
         if not np.isfinite(self._share):
             return []
         share, low, high = (100 * share for share in (self._share, self.low, self._high))
-        count = int(self._patched["judged"].sum()) if "judged" in self._patched else self._patched.sizes["prompt"]
+        count = self._judged
         all_heads = Headline(
             f"share of the gap that all {self._heads} heads carry",
             share,
@@ -178,7 +187,8 @@ class _Together:
         )
         if self._few is None:
             return [all_heads]
-        fewest = Headline("heads that carry four fifths of what all heads carry", self._few, n=count, signed=False)
+        most = "heads" if is_fewest(self._patched, self._few) else "heads, at most,"
+        fewest = Headline(f"{most} that carry four fifths of what all heads carry", self._few, n=count, signed=False)
         return [all_heads, fewest]
 
     @property
@@ -186,11 +196,16 @@ class _Together:
         if not np.isfinite(self._share):
             return ""
         all_heads = f"the {self._heads} attention heads carry {_percent(self._share)} of the tuned behaviour"
-        return f"{all_heads}, {self._few} of them four fifths of that" if self._few is not None else all_heads
+        return f"{all_heads}, {self._fewest_words} of them four fifths of that" if self._few is not None else all_heads
+
+
+def is_fewest(patched: xr.Dataset, count: int) -> bool:
+    """Return whether one part less than this count was tried too, so that nothing is left open between the two."""
+    return count <= 1 or count - 1 in patched["count"].values
 
 
 class _Single:
-    """The heads that close the gap by themselves, and those that widen it, as far as their effect is significant."""
+    """The heads that narrow the gap by themselves, and those that widen it, as far as their effect is significant."""
 
     def __init__(self, patched: xr.Dataset) -> None:
         cells = patched[["recovered", "p_bh"]].stack(cell=("layer", "head"))
@@ -209,7 +224,7 @@ class _Single:
             return f"No single head has a significant effect (smallest corrected {p_text(float(np.nanmin(self._p)))})."
         effects = [
             f"{heads.size} {several if heads.size > 1 else one} the gap (most: {_named(heads)})"
-            for one, several, heads in (("closes", "close", self.closing), ("widens", "widen", self.widening))
+            for one, several, heads in (("narrows", "narrow", self.closing), ("widens", "widen", self.widening))
             if heads.size
         ]
         return f"Of the heads with a significant effect by themselves, {' and '.join(effects)}."
@@ -272,8 +287,11 @@ def _percent(share: float | xr.DataArray) -> str:
 
 
 def _prompts(patched: xr.Dataset) -> str:
-    count = patched.sizes["prompt"]
-    return f"{count} prompt{'' if count == 1 else 's'}"
+    return _number_of(patched.sizes["prompt"])
+
+
+def _number_of(prompts: int) -> str:
+    return f"{prompts} prompt{'' if prompts == 1 else 's'}"
 
 
 # ---- recovered fractions

@@ -16,7 +16,7 @@ import xarray as xr
 
 from itlens.findings.base import Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.patching.columns import AGREEMENT, MOVED, PATCHED, agreement_rows, patched_rows, top_rows
-from itlens.findings.patching.diff import judge_heads, patching_verdict
+from itlens.findings.patching.diff import is_fewest, judge_heads, patching_verdict
 from itlens.findings.patching.diff_agreement import head_agreement, top_heads
 from itlens.findings.patching.view import estimates, patching, units
 from itlens.findings.patching.view_places import patching_places
@@ -219,13 +219,20 @@ def _together(patched: xr.Dataset, count: int) -> Card:
     needed = float(patched["needed_80_of_all"]) if "needed_80_of_all" in patched else np.nan
     joint = patched.isel(count=-1)
     span = f"95 % interval {percent_range(joint['joint_low'], joint['joint_high'])}"
+    at_most = ""
     details = [f"all together recover {percent(joint['joint'], 0)} % ({span})"]
     if is_number(needed):
         best = patched.sel(count=int(needed))
         details.append(f"these recover {percent(best['joint'], 0)} %")
+        if not is_fewest(patched, int(needed)):
+            fewer = patched.sel(count=patched["count"][patched["count"] < needed].max())
+            at_most = "at most "
+            details.append(
+                f"the best {whole(fewer['count'])} recover {percent(fewer['joint'], 0)} %, no number between was tried"
+            )
         random = best["joint_random"]
         details += [f"as many random ones {percent(random, 0)} %"] if is_number(random) else []
-    value = f"{whole(needed)} of {whole(count)}" if is_number(needed) else f"none of {whole(count)}"
+    value = f"{at_most}{whole(needed)} of {whole(count)}" if is_number(needed) else f"none of {whole(count)}"
     return Card(f"{units(patched)[1]} that carry four fifths of what all carry", value, " · ".join(details))
 
 
@@ -257,7 +264,7 @@ def _head_tables(patched: xr.Dataset, moved: pd.DataFrame | None) -> list[Block]
             rows,
             columns,
             f"The heads that carry most: {len(rows)} of {count}",
-            "each head patched by itself: how much of the difference in log-probability it closes",
+            "each head patched by itself: how much of the difference in log-probability it recovers",
             sortable=True,
             terminal_rows=_IN_TERMINAL,
         )

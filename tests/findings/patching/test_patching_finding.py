@@ -127,7 +127,7 @@ def test_the_section_shows_cards_figures_and_tables(patched: xr.Dataset) -> None
     blocks = FINDING.show(tables)
     kinds = [type(block) for block in blocks]
     assert kinds == [Card, Card, Card, Text, Figure, Figure, Table, Table, Table, Table]
-    assert [card.value for card in blocks[:3]] == ["+1.50 nats", "5 of 8", "2 of 8"]
+    assert [card.value for card in blocks[:3]] == ["+1.50 nats", "at most 5 of 8", "2 of 8"]
     assert blocks[2].detail == (
         "p < 0.05 after Benjamini-Hochberg · 1 of them widen the gap · most: L0H0 50 %, L1H3 −30 %"
     )

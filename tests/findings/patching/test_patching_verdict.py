@@ -8,6 +8,7 @@ import xarray as xr
 
 import itlens
 from itlens.findings.patching.diff import judge_heads
+from itlens.findings.patching.finding import _cards
 
 SINGLE = [0.6, 0.1, -0.4, 0.02]
 
@@ -47,14 +48,24 @@ def test_everything_is_said() -> None:
     verdict = judge_heads(patched(SINGLE, [0.001, 0.01, 0.02, 0.5]))
     assert verdict.sentence == (
         "The tuned model gives these responses 1.50 nats more per token than the base model does: put into the base "
-        "model together, the 4 heads of the tuned model recover 90 % of that (6 prompts; 95 % interval 80 % to 100 %), "
-        "and the best 2 alone 75 % (as many random heads: 20 %, 95 % of the draws 5 % to 40 %). "
-        "Of the heads with a significant effect by themselves, 2 close the gap (most: L0H0 60 %, L0H1 10 %) and 1 "
+        "model together, the 4 heads of the tuned model recover 90 % of that (3 prompts; 95 % interval 80 % to 100 %), "
+        "and the best 2 alone, chosen on the others, 75 % (as many random heads: 20 %, 95 % of the draws 5 % to 40 %). "
+        "Of the heads with a significant effect by themselves, 2 narrow the gap (most: L0H0 60 %, L0H1 10 %) and 1 "
         "widens the gap (most: L1H0 −40 %)."
     )
     assert verdict.caveat == ""
     assert verdict.direction == "changed"
     assert verdict.short == "the 4 attention heads carry 90 % of the tuned behaviour, 2 of them four fifths of that"
+
+
+def test_a_number_between_the_tried_ones_may_be_enough() -> None:
+    ds = patched(SINGLE, [0.3] * 4).assign(needed_80_of_all=4.0)
+    verdict = judge_heads(ds)
+    assert verdict.short.endswith("90 % of the tuned behaviour, at most 4 of them four fifths of that")
+    assert verdict.numbers[1].name == "heads, at most, that carry four fifths of what all heads carry"
+    [card] = [card for card in _cards(ds) if "four fifths" in card.label]
+    assert card.value == "at most 4 of 4"
+    assert "the best 2 recover 75 %, no number between was tried" in card.detail
 
 
 def test_headlines_hold_the_numbers() -> None:
