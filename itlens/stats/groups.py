@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from itlens.errors import ResultError
 from itlens.results.provenance import provenance
-from itlens.stats.paired import adjust, paired_row
+from itlens.stats.paired import adjust, as_said, paired_row
 
 ALL = "all"
 
@@ -95,3 +95,20 @@ def paired(
     tested = paired_groups(groups, kept[base].to_numpy(float), kept[tuned].to_numpy(float), **options)
     tested.attrs.update(provenance("diff.paired", by=by, base=base, tuned=tuned, **options))
     return tested
+
+
+def rows_as_said(
+    table: pd.DataFrame,
+    *,
+    p: str = "p_paired",
+    difference: str = "difference",
+    low: str = "ci_low",
+    high: str = "ci_high",
+) -> pd.DataFrame:
+    """Return a table of paired tests as a reader sees it: each interval is the one that a sentence says (`as_said`).
+
+    p, difference, low, high: the names of these columns; a column n counts the items. The table itself stays.
+    """
+    names = {"p": p, "difference": difference, "low": low, "high": high}
+    said = [as_said(row, **names) for _, row in table.iterrows()]
+    return table.assign(**{end: [float(row[end]) for row in said] for end in (low, high)})

@@ -10,6 +10,7 @@ from itlens.files import minus
 from itlens.report.blocks import Card, Column
 from itlens.report.head_grid import LEVEL, floats, head_name
 from itlens.report.numbers import NOTHING, interval, number, whole
+from itlens.stats.groups import rows_as_said
 
 _LARGEST_EFFECT = 100.0  # |d_z| beyond which only the sign is shown
 _SETTINGS = {
@@ -28,7 +29,7 @@ STATISTICS = (
     Column("base_mean", "base", "number", "mean over prompts in that place"),
     Column("tuned_mean", "tuned", "number", "mean over prompts in that place"),
     Column("difference", "difference", "signed", "tuned − base"),
-    Column("ci", "95 % interval", "interval", "bootstrap over prompts"),
+    Column("ci", "95 % interval", "interval", "the t-test's where prompts are few, else a bootstrap over prompts"),
     Column(
         "effect_size", "d_z", lambda row: effect_text(row["effect_size"]),
         "paired effect size: mean / std of the differences; beyond 100 the prompts hardly differ",
@@ -74,7 +75,7 @@ def statistic_rows(ds: xr.Dataset, group: str = "all") -> pd.DataFrame:
         rows.append(
             {"statistic": words, "significant": significant, "cells": cells, "where": _where(table, best)} | measures
         )
-    return pd.DataFrame(rows)
+    return rows_as_said(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
 
 def effect_text(value: float) -> str:

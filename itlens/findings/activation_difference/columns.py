@@ -38,7 +38,8 @@ PLACE_COLUMNS = (
     Column("n", "texts", "count", "that did not choose the direction", terminal=False),
     Column("difference", "projection", "signed", "tuned − base, on the direction of the other half", decimals=2,
            test=True),
-    Column("ci_low", "95 % interval", lambda row: interval(row["ci_low"], row["ci_high"], 2), "bootstrap over texts",
+    Column("ci_low", "95 % interval", lambda row: interval(row["ci_low"], row["ci_high"], 2),
+           "the t-test's where texts are few, else a bootstrap over texts",
            test=True),
     Column("effect_size", "d", "number", "Cohen's d of the paired differences", decimals=2, test=True,
            terminal=False),
@@ -54,8 +55,9 @@ WORD_COLUMNS = (
     Column("random_percentile", "random", "percent", "the same of random directions, mean", terminal=False),
     Column("half_percentile", "halves", "percent", "the same of halves of the texts within the base, mean",
            terminal=False),
-    Column("p_bh", "p BH", "p", "share of random directions, or of halves of the texts within the base, with as high a "
-           "percentile, whichever is larger; Benjamini-Hochberg", test=True),
+    Column("p_percentile", "p", "p", "share of random directions, or of halves of the texts within the base, with as "
+           "high a percentile, whichever is larger; not corrected", test=True),
+    Column("p_bh", "p BH", "p", "the same, Benjamini-Hochberg over all directions and readings", test=True),
 )  # fmt: skip
 SPECTRUM_COLUMNS = (
     Column("component", "direction", "count"),
@@ -69,7 +71,7 @@ DIAL_COLUMNS = (
     Column("plain", "plain", "signed", "without", decimals=2, terminal=False),
     Column("change", "change", "signed", "with the difference − plain", decimals=3, test=True),
     Column("change_low", "95 % interval", lambda row: interval(row["change_low"], row["change_high"]),
-           "bootstrap over prompts", test=True),
+           "the t-test's where prompts are few, else a bootstrap over prompts", test=True),
     Column("change_p_holm", "Holm p", "p", "paired t test over prompts, corrected over models and strengths",
            test=True),
     Column("random_change", "random directions", random_range,
@@ -98,9 +100,9 @@ def difference_cards(
         Card(
             "percentile of instruction words", f"{percent(lens['percentile'])} %",
             f"tuned logit lens; random {percent(lens['random_percentile'])} %, halves within the base "
-            f"{percent(lens['half_percentile'])} %, p {p_value(lens['p_percentile'])} · "
-            f"patchscope {percent(patched['percentile'])} %, random {percent(patched['random_percentile'])} %, p "
-            f"{p_value(patched['p_percentile'])}",
+            f"{percent(lens['half_percentile'])} %, uncorrected p {p_value(lens['p_percentile'])} · "
+            f"patchscope {percent(patched['percentile'])} %, random {percent(patched['random_percentile'])} %, "
+            f"uncorrected p {p_value(patched['p_percentile'])}",
         ),
     ]  # fmt: skip
     if added is None:

@@ -106,7 +106,8 @@ def _meaning(lens: pd.Series, added: pd.Series | None) -> str:
     if np.isfinite(lens["p_percentile"]):
         above = "significantly" if lens["p_percentile"] < _LEVEL else "not significantly"
         nulls = "random directions and differences between halves of the texts within the base"
-        words = f"Instruction words rank {above} higher there than under {nulls} ({p_text(lens['p_percentile'])})"
+        one_test = f"one test, uncorrected {p_text(lens['p_percentile'])}"
+        words = f"Instruction words rank {above} higher there than under {nulls} ({one_test})"
     else:
         words = "The tokenizer has no instruction word as one token"
     if added is None or not np.isfinite(added["change_low"]):

@@ -36,6 +36,7 @@ from itlens.findings.shared import SAMPLE
 from itlens.prompts.texts import loaded_texts
 from itlens.report.blocks import Block, Figure, Table, Text
 from itlens.report.explorer_places import Place, PlaceNumber
+from itlens.stats.groups import rows_as_said
 
 if TYPE_CHECKING:
     from itlens.findings.detector import Detector
@@ -152,6 +153,8 @@ class ActivationDifference(Finding):
         """Return cards, the figures, and tables of words, positions, directions and the dial."""
         places, words, spectrum = (tables[f"difference_{name}"] for name in ("places", "words", "spectrum"))
         dial = tables.get("dial_effects")
+        if dial is not None:
+            dial = rows_as_said(dial, p="change_p", difference="change", low="change_low", high="change_high")
         lens, patched = words_of(words, "tuned", "mean"), words_of(words, "patchscope", "mean")
         blocks: list[Block] = [
             *difference_cards(mean_row(places), spectrum, lens, patched, strongest(dial)),
@@ -169,7 +172,7 @@ class ActivationDifference(Finding):
                 blocks.append(Table(scores, DIAL_COLUMNS, "The instruction score under the difference", _SCORE))
         return [
             *blocks,
-            Table(places, PLACE_COLUMNS, "The difference by position", terminal=False, folded=True),
+            Table(rows_as_said(places), PLACE_COLUMNS, "The difference by position", terminal=False, folded=True),
             Table(words, WORD_COLUMNS, "All directions in words", _WORDS, terminal=False, folded=True),
             Table(spectrum, SPECTRUM_COLUMNS, "The first directions", terminal=False, folded=True),
         ]

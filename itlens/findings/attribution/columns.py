@@ -22,7 +22,12 @@ GROUPS = (
     Column("base", "base", "mean", help=_SCORE),
     Column("tuned", "tuned", "mean", help=_SCORE),
     Column("difference", "difference", "signed", help="tuned − base, mean over prompts"),
-    Column("ci", "95 % interval", "interval", help="of the mean difference: bootstrap over prompts"),
+    Column(
+        "ci",
+        "95 % interval",
+        "interval",
+        help="of the mean difference: the t-test's where prompts are few, else a bootstrap over prompts",
+    ),
     Column("effect_size", "d_z", "signed", decimals=2, help="paired effect size: mean / standard deviation", test=True),
     Column("t_paired", "t", "signed", decimals=2, help="paired t", test=True, terminal=False),
     Column("p_paired", "p", "p", help="paired t-test, two-sided", test=True),

@@ -27,6 +27,7 @@ from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, attributed
 from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Block, Card, Figure, Panel, Role, Row, Table, Text, guessed_columns
 from itlens.report.numbers import interval, is_number, number, p_equals, whole
+from itlens.stats.groups import rows_as_said
 
 if TYPE_CHECKING:
     from itlens.findings.benchmark import Benchmark
@@ -38,7 +39,7 @@ _EXAMPLES = 4  # prompts whose tokens are shown
 _NAMED = 5  # prompts that a note names
 _TRUST = "faithfulness"  # the finding that tests whether attributions can be relied on
 _LEGEND = (
-    "difference: tuned − base, paired, with bootstrap interval; d_z: effect size; p: paired t-test; Holm p: over the "
+    "difference: tuned − base, paired, with its 95 % interval; d_z: effect size; p: paired t-test; Holm p: over the "
     "groups"
 )
 _PER_PROMPT = ("instruction_score", "response_tokens")
@@ -270,7 +271,7 @@ def _settings(tables: Tables) -> tuple[int, int, float]:
 
 def _cards(tables: Tables) -> list[Block]:
     """Return base, tuned, and their paired difference over all prompts."""
-    row = tables["groups"].iloc[0].to_dict()
+    row = rows_as_said(tables["groups"].head(1)).iloc[0].to_dict()
     roles: tuple[Role, Role] = ("base", "tuned")
     base, tuned = (
         Card(f"{side}: {name}", number(row[f"{side}_mean"]), f"± {number(row[f'{side}_std'])} over prompts", side)
@@ -296,7 +297,8 @@ def _difference(tables: Tables, row: Row) -> str:
 def _results(tables: Tables) -> list[Block]:
     """Return every prompt, every group, and the profile along the response."""
     texts = {name: prompt.text for name, prompt in tables["_prompts"].items()}
-    figures = [scores(tables["prompts"], texts), groups(tables["groups"])]
+    said = rows_as_said(tables["groups"])
+    figures = [scores(tables["prompts"], texts), groups(said)]
     height = max(int(figure.layout.height) for figure in figures)
     blocks: list[Block] = [
         Text(
@@ -307,7 +309,7 @@ def _results(tables: Tables) -> list[Block]:
             "Prompts and groups",
         ),
         *(Figure(figure, height=height) for figure in figures),
-        Table(tables["groups"], GROUPS, "Instruction score, per group", _LEGEND),
+        Table(said, GROUPS, "Instruction score, per group", _LEGEND),
     ]
     if (ratings := tables.get("ratings")) is not None and len(ratings):
         text = "prompts that were rated: do responses that follow the instruction score higher?"

@@ -11,6 +11,7 @@ from itlens.findings.attribution.columns import GROUPS, REGRESSION, WELCH
 from itlens.findings.attribution.view import sensitivity
 from itlens.findings.base import Tables
 from itlens.report.blocks import Block, Figure, Table, Text
+from itlens.stats.groups import rows_as_said
 
 _PAPER = "unpaired, one-sided (tuned > base); it ignores that both models saw the same prompts"
 _CUT = "the longer of the two responses to a prompt is cut to the length of the shorter one, then scored again"
@@ -32,7 +33,9 @@ def robustness(tables: Tables, settings: tuple[int, int, float]) -> list[Block]:
         Figure(sensitivity(tables["sensitivity"], threshold=threshold, p=p), wide=True),
     ]
     if own:
-        blocks.append(Table(tables["equal_length"], GROUPS, "At equal response length", _CUT, terminal=False))
+        blocks.append(
+            Table(rows_as_said(tables["equal_length"]), GROUPS, "At equal response length", _CUT, terminal=False)
+        )
     return [
         *blocks,
         _regression(tables, own=own),

@@ -102,7 +102,7 @@ def groups(groups: pd.DataFrame) -> go.Figure:
     is_all = (table["group"] == "all").to_numpy(bool)
     fig = theme.figure(
         "Difference per group",
-        subtitle="tuned − base, mean over prompts, with 95 % bootstrap interval",
+        subtitle="tuned − base, mean over prompts, with 95 % interval",
         height=max(260, 150 + 30 * len(table)),
         xaxis={"title": {"text": "difference of the instruction score (tuned − base)"}, "zeroline": True},
         yaxis={"tickvals": rows, "ticktext": [_group_label(row) for row in records], "showgrid": False},

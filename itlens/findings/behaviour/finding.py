@@ -19,6 +19,7 @@ from itlens.findings.behaviour.traits import GIVEN, NUMBERS, response_traits
 from itlens.findings.behaviour.view import behaviour_cards, link_map
 from itlens.report.blocks import Block, Figure, Table, Text
 from itlens.report.numbers import interval, number
+from itlens.stats.groups import rows_as_said
 from itlens.stats.paired import as_said, is_tested, p_text
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Behaviour(Finding):
         if "behaviour_tests" not in tables:
             return [Text(f"Not compared: {_why_not(tables['behaviour'])}.")]
         tests, openings = tables["behaviour_tests"], tables["behaviour_openings"]
+        tests = rows_as_said(tests)
         rows = of_all(tests)
         blocks: list[Block] = [
             *behaviour_cards(rows),

@@ -16,7 +16,13 @@ def _of(name: str, heading: str, help: str) -> tuple[Column, Column]:
 
     return (
         Column(name, heading, "signed", help, decimals=2),
-        Column(f"{name}_low", "95 % interval", span, f"{heading}: bootstrap over prompts", terminal=False),
+        Column(
+            f"{name}_low",
+            "95 % interval",
+            span,
+            f"{heading}: the t-test's where prompts are few, else a bootstrap over prompts",
+            terminal=False,
+        ),
     )
 
 
@@ -44,7 +50,9 @@ def _step_span(row: Row) -> str:
 BLOCK_COLUMNS = (
     Column("block", "block", "count", "counted from 0"),
     Column("step", "adds", "signed", "upstream effect behind it − before it (logits)", decimals=2),
-    Column("step_low", "95 % interval", _step_span, "bootstrap over prompts"),
+    Column(
+        "step_low", "95 % interval", _step_span, "the t-test's where prompts are few, else a bootstrap over prompts"
+    ),
     Column("share_of_total", "of the decision (%)", "percent", "its share of the whole"),
     Column("p_bh", "p BH", "p", "paired t over prompts, Benjamini-Hochberg over blocks", test=True),
 )

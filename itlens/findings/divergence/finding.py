@@ -22,6 +22,7 @@ from itlens.findings.divergence.view import divergence_figure
 from itlens.findings.shared import SAMPLE
 from itlens.report.blocks import Block, Figure, Table, Text
 from itlens.report.explorer_places import Place, PlaceNumber
+from itlens.stats.groups import rows_as_said
 
 if TYPE_CHECKING:
     from itlens.findings.detector import Detector
@@ -95,7 +96,9 @@ class Divergence(Finding):
 
     def show(self, tables: Tables) -> Sequence[Block]:
         """Return cards, the figure over depth, and tables of boundaries, blocks and prompts."""
-        depth, blocks, prompts = (tables[name] for name in ("divergence_depth", "divergence_blocks", "partings"))
+        depth, prompts = _depth_as_said(tables["divergence_depth"]), tables["partings"]
+        names = {"p": "step_p", "difference": "step", "low": "step_low", "high": "step_high"}
+        blocks = rows_as_said(tables["divergence_blocks"], **names)
         shown: list[Block] = [
             *divergence_cards(decision_rows(tables["divergence_tests"]), depth, prompts),
             Text(_INTRO),
@@ -186,6 +189,13 @@ class Divergence(Finding):
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Return `Comparison.divergence`: the four cells."""
         return {"divergence": tables["divergence"]}
+
+
+def _depth_as_said(depth: pd.DataFrame) -> pd.DataFrame:
+    """Return the effects by boundary with the intervals that go with their p-values."""
+    for name in ("upstream", "late", "interaction"):
+        depth = rows_as_said(depth, p=f"{name}_p", difference=name, low=f"{name}_low", high=f"{name}_high")
+    return depth
 
 
 FINDING = Divergence()

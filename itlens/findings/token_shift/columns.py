@@ -28,7 +28,7 @@ def _tested(p: str, over: str) -> tuple[Column, ...]:
         Column("difference", "difference", "points", "shifted − others", test=True),
         Column(
             "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]),
-            "bootstrap over prompts", test=True,
+            "the t-test's where prompts are few, else a bootstrap over prompts", test=True,
         ),
         Column(p, _HEADINGS[p], "p", f"paired t test over prompts, over the {over}", test=True),
     )  # fmt: skip
@@ -56,7 +56,8 @@ GROUP_COLUMNS = (
     Column("tuned_mean", "tuned (%)", "percent", "share of response tokens that are the tuned model's first choice"),
     Column("difference", "difference", "points", "tuned − base", test=True),
     Column(
-        "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]), "bootstrap over prompts",
+        "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]),
+        "the t-test's where prompts are few, else a bootstrap over prompts",
         test=True,
     ),
     Column("p_holm", "Holm p", "p", "paired t test over prompts, corrected over the groups", test=True),

@@ -31,6 +31,7 @@ from itlens.findings.token_shift.view import token_shift_figure
 from itlens.findings.token_shift.view_tokens import shifted_response
 from itlens.prompts.formats import EMPTY_FORM
 from itlens.report.blocks import Block, Figure, Table, Text
+from itlens.stats.groups import rows_as_said
 
 if TYPE_CHECKING:
     from itlens.findings.detector import Detector
@@ -116,15 +117,15 @@ class TokenShift(Finding):
             *shift_cards(rows_of_all(tests), first_row(depth), tables["shift_shares"], first),
             Text(_INTRO),
             Figure(token_shift_figure(tables["shift_places"]), wide=True),
-            Table(kinds, KIND_COLUMNS, "Which kinds of tokens are shifted", _KINDS),
+            Table(rows_as_said(kinds), KIND_COLUMNS, "Which kinds of tokens are shifted", _KINDS),
         ]
         if len(tokens):
             title = f"The tokens that are shifted most often: {min(len(tokens), _TOKENS)} of {len(tokens)}"
-            rows = tokens.head(_TOKENS)
+            rows = rows_as_said(tokens.head(_TOKENS))
             blocks.append(
                 Table(rows, TOKEN_COLUMNS, title, _SINGLE, sortable=True, terminal_rows=_IN_TERMINAL)
             )  # fmt: skip
-        groups = tests[tests["statistic"] == "unshifted"].drop(columns="statistic")
+        groups = rows_as_said(tests[tests["statistic"] == "unshifted"].drop(columns="statistic"))
         if len(groups) > 2:
             text = "response tokens that are the model's own first choice, mean over prompts"
             folded = not np.isfinite(groups["p_holm"].to_numpy(float)).any()

@@ -204,8 +204,9 @@ def test_the_verdict_says_size_words_and_effect(found: Any) -> None:
         f"14.0 % of the base's length, mostly in one direction ({100 * energy:.1f} % of the energy in the first "
         "direction, cosine of two halves of the texts 0.99; projection +1.9"
     )
-    null = "random directions and differences between halves of the texts within the base (p = 0.024)"
-    assert f"Instruction words rank significantly higher there than under {null}" in verdict.sentence
+    null = "random directions and differences between halves of the texts within the base"
+    test = "one test, uncorrected p = 0.024"
+    assert f"Instruction words rank significantly higher there than under {null} ({test})" in verdict.sentence
     assert "log-probability by +0.29" in verdict.sentence
     assert verdict.sentence.count(". ") == 1, "two sentences at most"
     assert [number.unit for number in verdict.numbers] == ["", "%", "%", "%", "nats"]

@@ -14,6 +14,7 @@ from itlens.findings.base import Plan
 from itlens.findings.divergence.diff import half_depth
 from itlens.findings.divergence.finding import FINDING, DivergenceOptions
 from itlens.report.blocks import Card, Figure, Table, Text
+from itlens.report.numbers import interval
 from itlens.stats.p_values import p_under_exchange, share_interval
 from itlens.stats.paired import paired_cells
 
@@ -196,6 +197,8 @@ def test_the_section_shows_cards_figure_and_tables() -> None:
     assert [type(block) for block in blocks] == [*[Card] * 4, Text, Figure, Table, Table, Table]
     assert blocks[0].value == "8 of 8"
     assert blocks[2].value == "the first 0.8 of 4"
+    last = blocks[-2].data.iloc[-1]  # behind all blocks the whole decision is upstream
+    assert interval(last["upstream_low"], last["upstream_high"], 2) in blocks[1].detail, "one interval per estimate"
     nothing = tables(made(np.full((6, BOUNDARIES, 2, 2), np.nan), np.full(6, np.nan)))
     assert [type(block) for block in FINDING.show(nothing)] == [Card, Text, Table]
     assert FINDING.notes(nothing, plan()) == []
