@@ -40,7 +40,7 @@ Reads: TypeAlias = Literal["prompts", "weights", "weight_pair", "pair"]
 Direction: TypeAlias = Literal["higher", "lower", "changed", "none"]
 Saved: TypeAlias = Mapping[str, Mapping[str, Any]]
 SIDES: tuple[str, str] = ("base", "tuned")
-_LONGEST_WORD = 30  # characters of an answer that stands in a column of answers
+LONGEST_WORD = 30  # characters of an answer that stands in a column of answers
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Verdict:
     word: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.word, str) or len(self.word) > _LONGEST_WORD:
+        if not isinstance(self.word, str) or len(self.word) > LONGEST_WORD:
             raise ItlensError(
-                f"A verdict's word is {self.word!r}; expected a text of at most {_LONGEST_WORD} characters: say the "
+                f"A verdict's word is {self.word!r}; expected a text of at most {LONGEST_WORD} characters: say the "
                 "rest in its sentence."
             )
         for name in ("sentence", "caveat", "short", "word"):  # as figures and tables write numbers

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from itlens.errors import ItlensError, ProbeError
-from itlens.findings.base import Direction, Finding, Headline, Plan, Result, Saved, Tables, Verdict
+from itlens.findings.base import LONGEST_WORD, Finding, Headline, Plan, Result, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import VOCABULARY
 from itlens.findings.task_words.columns import CHANGES, GAINS, KIND_NAMES, TERMS, WORDS
@@ -165,13 +165,20 @@ class TaskWordsFinding(Finding):
                 f"(Holm {p_text(float(row['p_holm']))})."
             )
             return Verdict(sentence, numbers=numbers, short="no significant gain or loss of a task")
-        parts = [f"{_said(row)}, Holm {p_text(float(row['p_holm']))}" for _, row in significant.iterrows()]
-        signs = {bool(row["excess"] > 0) for _, row in significant.iterrows()}
-        sentence = f"Compared with control words, significant for {'; '.join(parts)}."
-        direction: Direction = "changed" if len(signs) > 1 else "higher" if True in signs else "lower"
-        caveat = "Sets of words stand for tasks: directions that serve a task without its words are not seen."
-        tasks = ", ".join(dict.fromkeys(significant["task"]))
-        return Verdict(sentence, direction, caveat=caveat, numbers=numbers, short=f"task words: {tasks} ({direction})")
+        toward, away = (significant[sign * significant["excess"] > 0] for sign in (1, -1))
+        ways = [(rows, words) for rows, words in ((away, "away from"), (toward, "toward")) if len(rows)]
+        parts = [f"{words} {_listed(rows)}" for rows, words in ways]
+        short = [f"{words} {_tasks(rows)}" for rows, words in ways]
+        none = [] if len(toward) else [f"toward none of the {known['task'].nunique()} tasks"]
+        subject = "the feed-forward layers rotated"
+        return Verdict(
+            f"Compared with control words, {subject} {' and '.join([*parts, *none])}.",
+            direction="changed" if len(ways) > 1 else "higher" if len(toward) else "lower",
+            caveat="Sets of words stand for tasks: directions that serve a task without its words are not seen.",
+            numbers=numbers,
+            short=f"{subject} {' and '.join([*short, *none])}",
+            word=short[0] if len(ways) == 1 and len(short[0]) <= LONGEST_WORD else "",
+        )
 
     def show(self, tables: Tables) -> Sequence[Block]:
         """Return cards, maps of tasks x layers for values and keys, both tables, and the words."""
@@ -230,11 +237,20 @@ def _lists(controls: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _said(row: pd.Series[Any]) -> str:
+def _said(row: pd.Series[Any], test: str = "") -> str:
     low, high = 100 * row["ci_low"], 100 * row["ci_high"]
     over = f", 95 % over {row['layers']} layers [{number(low, 2)}, {number(high, 2)}]" if low == low else ""
     sign = "+" if row["excess"] > 0 else ""
-    return f"{row['task']} in {row['vectors']}s ({sign}{number(100 * row['excess'], 2)} points{over})"
+    return f"{row['task']} in {row['vectors']}s ({sign}{number(100 * row['excess'], 2)} points{over}{test})"
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    """Return tasks with their gains and p-values: "mathematics in keys (−0.71 points, Holm p = 0.024)"."""
+    return ", ".join(_said(row, f", Holm {p_text(float(row['p_holm']))}") for _, row in rows.iterrows())
+
+
+def _tasks(rows: pd.DataFrame) -> str:
+    return ", ".join(dict.fromkeys(rows["task"]))
 
 
 def _headline(row: pd.Series[Any]) -> Headline:
