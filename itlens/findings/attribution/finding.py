@@ -25,7 +25,7 @@ from itlens.findings.base import SIDES, Finding, Plan, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import BATCH_SIZE, METHOD, OBJECTIVE, attributed
 from itlens.prompts.formats import EMPTY_FORM
-from itlens.report.blocks import Block, Card, Figure, Panel, Role, Row, Table, Text, guessed_columns
+from itlens.report.blocks import Block, Card, Figure, Panel, Role, Row, Table, Text, guessed_columns, rows_of
 from itlens.report.numbers import interval, is_number, number, p_equals, whole
 from itlens.stats.groups import rows_as_said
 
@@ -271,7 +271,7 @@ def _settings(tables: Tables) -> tuple[int, int, float]:
 
 def _cards(tables: Tables) -> list[Block]:
     """Return base, tuned, and their paired difference over all prompts."""
-    row = rows_as_said(tables["groups"].head(1)).iloc[0].to_dict()
+    row = rows_of(rows_as_said(tables["groups"].head(1)))[0]
     roles: tuple[Role, Role] = ("base", "tuned")
     base, tuned = (
         Card(f"{side}: {name}", number(row[f"{side}_mean"]), f"± {number(row[f'{side}_std'])} over prompts", side)

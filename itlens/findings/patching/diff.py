@@ -143,7 +143,7 @@ class _Together:
             return ""
         best = self._patched.sel(count=self._few)
         others = self._patched.sizes["prompt"] - self._judged
-        chosen = f", chosen on the {'others' if others > 1 else 'other'}," if others else ""
+        chosen = f", chosen on the other {others}," if others else ""
         sentence = f", and the best {self._few} alone{chosen} {_percent(best['joint'])}"
         if not np.isfinite(best["joint_random"]) or self._few == self._heads:
             return sentence

@@ -22,7 +22,10 @@ def tables(p: list[list[float]], sign: Any = 1.0, difference: float = 0.1) -> di
         {"p_paired": (("power", "threshold"), p), "difference": (("power", "threshold"), sizes)},
         {"power": [1, 4], "threshold": [0, 5, 7]},
     )
-    return {"groups": pd.DataFrame({"group": ["all"], "difference": [difference], "ci_low": [0.05]}), "sensitivity": grid}
+    return {
+        "groups": pd.DataFrame({"group": ["all"], "difference": [difference], "ci_low": [0.05]}),
+        "sensitivity": grid,
+    }
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,10 @@ def tables(p: list[list[float]], sign: Any = 1.0, difference: float = 0.1) -> di
         (tables(ALL), "depends on neither: it is significant, in one direction, at 6 of 6 settings."),
         (tables(NONE), "no setting makes the difference significant"),
         (tables(ALL, sign=-1.0), "no setting makes the difference significant"),
-        (tables([[0.5, 0.01, 0.01]] * 2), "the cut-off: b = 5, 7 make it significant (4 of 6 settings), the others do not."),
+        (
+            tables([[0.5, 0.01, 0.01]] * 2),
+            "the cut-off: b = 5, 7 make it significant (4 of 6 settings), the others do not.",
+        ),
         (tables([[0.01] * 3, [0.5] * 3]), "the power: p = 1 make it significant (3 of 6 settings), the others do not."),
         (tables(ALL, sign=[-1.0, 1.0, 1.0]), "the cut-off: b = 5, 7 make it significant"),
         (tables([[0.01, 0.5, 0.5], [0.01] * 3]), "depends on both: it is significant at 4 of 6 settings."),
@@ -51,7 +57,11 @@ def test_lengths_that_are_equal_are_no_control() -> None:
     regression.attrs["note"] = "log_length_ratio does not vary between prompts and cannot be controlled for"
     found = tables(ALL) | {"regression": regression, "equal_length": pd.DataFrame()}
     shown = {
-        writer: {block.title: block for block in robustness(found | {"_responses": writer}, (10, 7, 4)) if isinstance(block, Table)}
+        writer: {
+            block.title: block
+            for block in robustness(found | {"_responses": writer}, (10, 7, 4))
+            if isinstance(block, Table)
+        }
         for writer in ("own", "tuned")
     }
     control = "With length as a control"
