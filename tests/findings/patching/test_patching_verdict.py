@@ -49,7 +49,8 @@ def test_everything_is_said() -> None:
     assert verdict.sentence == (
         "The tuned model gives these responses 1.50 nats more per token than the base model does: put into the base "
         "model together, the 4 heads of the tuned model recover 90 % of that (3 prompts; 95 % interval 80 % to 100 %), "
-        "and the best 2 alone, chosen on the other 3, 75 % (as many random heads: 20 %, 95 % of the draws 5 % to 40 %). "
+        "and the best 2 alone, chosen on the other 3, 75 % (as many random heads: 20 %, 95 % of the draws 5 % to 40 "
+        "%). "
         "Of the heads with a significant effect by themselves, 2 narrow the gap (most: L0H0 60 %, L0H1 10 %) and 1 "
         "widens the gap (most: L1H0 −40 %)."
     )
