@@ -63,7 +63,7 @@ def main() -> int:
         print(f"finding 1: {error}", file=sys.stderr)
         return 2
     print(comparison.verdict)
-    show("Importance density of the instruction, base against tuned", comparison.diff.groups[SCORES])
+    show("Instruction score, base against tuned", comparison.diff.groups[SCORES])
     show("Tests (paired; Holm over groups; the paper's unpaired Welch)", comparison.diff.groups[["group", *TESTS]])
     show("At equal response length", comparison.diff.equal_length[[*SCORES, "p_paired", "note"]])
     show("With response lengths as controls (intercept: tuned against base)", comparison.diff.regression)

@@ -47,7 +47,7 @@ def test_the_script_prints_the_tables(finding: tuple[subprocess.CompletedProcess
     done, _ = finding
     assert done.returncode == 0, done.stderr
     titles = (
-        "Importance density of the instruction",
+        "Instruction score",
         "Tests (paired",
         "At equal response length",
         "as controls",

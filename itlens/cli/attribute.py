@@ -176,7 +176,7 @@ def _print_tokens(found: xr.Dataset, table: pd.DataFrame, prompt: Prompt, consol
     console.print(listed)
     if prompt.instruction:
         score = span_score(importance_density(found), span_mask(found, prompt, "instruction"))
-        console.print(f"Importance density of the instruction: {score:.3f}", highlight=False)
+        console.print(f"Instruction score: {score:.3f}", highlight=False)
 
 
 def _in_quotes(token: ShownToken) -> str:

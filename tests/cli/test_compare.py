@@ -192,7 +192,7 @@ def test_attribute_in_three_formats(commands: Commands, base: Path) -> None:
     mask = itlens.span_mask(found, itlens.Prompt(PROMPT, "Translate the word"), "instruction")
     score = itlens.span_score(itlens.importance_density(found), mask)
     assert (code, err) == (0, "") and PROMPT in printed
-    assert f"Importance density of the instruction: {score:.3f}" in printed
+    assert f"Instruction score: {score:.3f}" in printed
 
 
 def test_attribute_saves_scores_and_views(commands: Commands, base: Path, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_compare_json_is_findings_json_and_nothing_else(commands: Commands, pair
     assert code == 0
     assert json.loads(printed) == json.loads((out / "findings.json").read_text(encoding="utf-8"))
     assert f"Report: {out / 'report.html'}" in err
-    assert "Importance density of the instruction" in err
+    assert "Instruction score" in err
 
 
 def test_quiet_json_leaves_standard_error_empty(commands: Commands, finished: Path) -> None:
