@@ -224,14 +224,14 @@ def _together(patched: xr.Dataset, count: int) -> Card:
     if is_number(needed):
         best = patched.sel(count=int(needed))
         details.append(f"these recover {percent(best['joint'], 0)} %")
+        random = best["joint_random"]
+        details += [f"as many random ones {percent(random, 0)} %"] if is_number(random) else []
         if not is_fewest(patched, int(needed)):
             fewer = patched.sel(count=patched["count"][patched["count"] < needed].max())
             at_most = "at most "
             details.append(
                 f"the best {whole(fewer['count'])} recover {percent(fewer['joint'], 0)} %, no number between was tried"
             )
-        random = best["joint_random"]
-        details += [f"as many random ones {percent(random, 0)} %"] if is_number(random) else []
     value = f"{at_most}{whole(needed)} of {whole(count)}" if is_number(needed) else f"none of {whole(count)}"
     return Card(f"{units(patched)[1]} that carry four fifths of what all carry", value, " · ".join(details))
 
