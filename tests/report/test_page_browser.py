@@ -28,6 +28,7 @@ AXE = Path(__file__).parents[1] / ".axe" / "axe.min.js"
 OVERFLOW = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 OPEN = "[...document.querySelectorAll('.chapter')].filter(c => c.getClientRects().length).map(c => c.id)"
 DRAWN = "[...document.querySelectorAll('.itlens-figure')].filter(f => f.querySelector('.main-svg')).length"
+ROWS = ["daily", "code", "prose"]
 FORMULAS = ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\tx", "-0.5", 'fine, "quoted"', "a\nb"]
 
 
@@ -39,7 +40,7 @@ def two_panels() -> Figure:
     fig.add_trace(head_map(fig, z, [["x"] * 4] * 3, "tuned − base", signed=True), row=1, col=1)
     fig.add_trace(go.Scatter(x=[1, 2, 3], y=[0, 1, 2]), row=1, col=2)
     fig.update_xaxes(title={"text": "a title of an axis that is longer than a telephone is wide"}, row=1, col=2)
-    fig.update_yaxes(**ticks(range(3)), range=[2.5, -0.5])
+    fig.update_yaxes(**ticks(ROWS), title={"text": "task"}, range=[2.5, -0.5], row=1, col=1)
     return Figure(fig, wide=True)
 
 
@@ -271,6 +272,9 @@ def test_a_narrow_page_stacks_panels_and_hints_at_what_is_cut_off(browser: Page,
     assert first == second
     assert above[0] > below[1]
     assert "<br>" in browser.run("document.querySelector('#panels .itlens-figure')._fullLayout.xaxis2.title.text")
+    labels = "[...document.querySelectorAll('#panels .y2tick text')].map(label => label.textContent)"
+    assert sorted(browser.run(labels)) == sorted(ROWS), "rows that panels share are named in each"
+    assert browser.run("document.querySelector('#panels .y2title')?.textContent") == "task"
     assert browser.run("document.querySelector('select.chapters').value") == "panels"
     browser.driver.execute_script("location.hash = 'score'")
     browser.wait(f"{DRAWN} === 3")

@@ -41,6 +41,7 @@
   }
 
   // ---- panels one above the other
+  const NAMES = ["tickvals", "ticktext", "tickfont", "tickangle", "showgrid", "zeroline", "title"];
   function stacked({ data, layout }) {
     const used = new Set(data.map((trace) => (trace.xaxis ?? "x").replace(/^x/, "xaxis")));  // a grid may have empty places
     const names = Object.keys(layout).filter((name) => used.has(name));
@@ -65,6 +66,11 @@
       panel.y.showticklabels = true;
       panel.x.showticklabels = true;
     });
+    // rows that panels share are named in the first only, which is no longer beside the others
+    for (const { y } of panels) {
+      const first = y.matches && layout[y.matches.replace(/^y/, "yaxis")];
+      if (first && first !== y) for (const name of NAMES) y[name] ??= copy(first[name]);
+    }
     const near = (a, b) => Math.abs(a - b) < 0.02;
     for (const note of layout.annotations ?? []) {
       if (note.xref !== "paper" || note.yref !== "paper") continue;
