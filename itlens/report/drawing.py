@@ -71,11 +71,17 @@ def plain_lines(markup: str | None) -> tuple[str, ...]:
 
 
 def figure_json(figure: go.Figure) -> str:
-    """Return {"data", "layout", "ramps"} as JSON; ramps: [[light, dark], ...] of those that figures use."""
+    """Return {"data", "layout", "ramps", "tones"} as JSON.
+
+    ramps: [[light, dark], ...] of those that figures use. tones: what `theme.DARK_TONES` changes in this one, if any.
+    """
     drawn = compact(figure.to_plotly_json())
     coloured = any("colorscale" in trace for trace in drawn["data"])
     ramps = [[light, dark] for light, dark in theme.RAMPS] if coloured else []
     shown = {"data": drawn["data"], "layout": drawn["layout"], "ramps": ramps}
+    marks = repr([[trace.get(name) for name in ("marker", "line")] for trace in drawn["data"]])
+    if tones := {light: dark for light, dark in theme.DARK_TONES.items() if light in marks}:
+        shown["tones"] = tones
     return json.dumps(shown, cls=PlotlyJSONEncoder, separators=(",", ":"))
 
 

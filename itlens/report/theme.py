@@ -17,8 +17,15 @@ BASE, TUNED, NEUTRAL = "#d55e00", "#2479c2", "#8a9099"
 # Things that are told apart and belong to no model: subspace sizes (with a shape each), linguistic levels from form to
 # meaning. Their lightness differs too, so that colour-blind readers and grey prints keep them apart.
 SIZES = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")
-LEVELS = {"phonology": "#5b3fa8", "morphology": "#b77fc9", "syntax": "#0f8f72", "semantics": "#e3c44b"}
-NO_LEVEL = "#c6cbd2"
+LEVELS = {"phonology": "#5b3fa8", "morphology": "#b77fc9", "syntax": "#0c8468", "semantics": "#e3c44b"}
+PALE = "#c6cbd2"  # what is the rest of a whole: no level, the base's own choice
+# Weight matrices. Lines are thin: each colour has a contrast of 3 with a white and with a dark card alike.
+MATRICES = {
+    "W_Q": "#7d63d4", "W_K": "#b678cc", "W_V": "#0c8468", "W_O": "#3fa480", "W_in": "#b9500f", "W_gate": "#c4861a",
+    "W_out": "#2479c2",
+}  # fmt: skip
+# What a dark page draws in place of colours that are glaring on its cards, or hardly seen.
+DARK_TONES = {PALE: "#838a94", LEVELS["phonology"]: "#7d63d4"}
 _BETWEEN = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")  # models of a series between the first and the last
 TUNED_BAND = "rgba(36,121,194,0.18)"
 DIVERGING = [[0.0, "#b34700"], [0.25, "#ee9b62"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]

@@ -55,7 +55,7 @@ def difference_figure(places: pd.DataFrame, spectrum: pd.DataFrame) -> go.Figure
     )  # fmt: skip
     fig.add_scatter(
         x=own["place"], y=own["half_high"], mode="markers", name="halves of the texts in the base, 97.5 %",
-        marker={"symbol": "line-ew", "size": 22, "line": {"width": 3, "color": theme.NEUTRAL}}, hoverinfo="skip",
+        marker={"symbol": "line-ew", "size": 22, "line": {"width": 3, "color": theme.TEXT}}, hoverinfo="skip",
         row=1, col=1,
     )  # fmt: skip
     fig.update_xaxes(type="category", title={"text": "position in the text"}, row=1, col=1)

@@ -236,8 +236,8 @@ def _hover(group: Group, name: str, row: Row, side: str, sizes: tuple[float, flo
 
 
 def _bar(name: str, bar: _Bar, places: list[float]) -> go.Bar:
-    color = theme.LEVELS.get(name, theme.NO_LEVEL)
-    marker: dict[str, object] = {"color": color, "line": {"width": 0}}
+    color = theme.LEVELS.get(name, theme.PALE)
+    marker: dict[str, object] = {"color": color, "line": {"width": 1, "color": theme.NEUTRAL}}
     if name == KNOWN:
         pattern = {"shape": "/", "fgcolor": "rgba(138,144,153,0.35)", "size": 8, "solidity": 0.15}
         marker = {"color": "rgba(138,144,153,0.10)", "line": {"width": 1, "color": theme.GRID}, "pattern": pattern}

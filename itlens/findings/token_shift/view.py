@@ -13,7 +13,7 @@ from itlens.report.numbers import interval, number, percent, percent_range, whol
 
 _CALL = "views.token_shift"
 _LEVELS = (  # name, words, colour
-    ("unshifted", "the base's first choice", "#c6cbd2"),
+    ("unshifted", "the base's first choice", theme.PALE),
     ("marginal", "its second or third", "#78b0e0"),
     ("shifted", "beyond its third", theme.TUNED),
 )
@@ -59,7 +59,8 @@ def _add_shares(fig: go.Figure, places: xr.Dataset, prefix: str, axis: str, colu
         ]
         fig.add_bar(
             x=at, y=100 * mean, name=words, legendgroup=name, showlegend=column == 1, customdata=hover,
-            marker={"color": color}, hovertemplate="%{customdata}<extra></extra>", row=1, col=column,
+            marker={"color": color, "line": {"width": 1, "color": theme.NEUTRAL}},
+            hovertemplate="%{customdata}<extra></extra>", row=1, col=column,
         )  # fmt: skip
 
 

@@ -25,10 +25,8 @@ from itlens.report.head_grid import (
 )
 from itlens.report.numbers import number, percent
 
-_COLORS = {
-    "W_Q": "#5b3fa8", "W_K": "#b77fc9", "W_V": "#0f8f72", "W_O": "#7cc0a5", "W_in": "#b34700", "W_gate": "#e3a044",
-    "W_out": "#2479c2",
-}  # fmt: skip
+_SYMBOLS = {"W_Q": "circle", "W_K": "diamond", "W_V": "circle", "W_O": "diamond", "W_in": "circle",
+            "W_gate": "diamond", "W_out": "square"}  # fmt: skip
 _OF = {"QK": "W_QK: which words attend to which", "OV": "W_OV: what is moved"}
 
 
@@ -75,7 +73,8 @@ def weight_matrices(delta: xr.Dataset) -> go.Figure:
                     go.Scatter(
                         x=line, y=np.arange(len(layers)), mode="lines+markers", name=str(matrix),
                         legendgroup=str(matrix), showlegend=column == 1, customdata=hover,
-                        line={"color": _COLORS[str(matrix)], "width": 2}, marker={"size": 5},
+                        line={"color": theme.MATRICES[str(matrix)], "width": 2},
+                        marker={"size": 7, "symbol": _SYMBOLS[str(matrix)]},
                         hovertemplate="%{customdata}<extra></extra>",
                     ),
                     row=1, col=column,

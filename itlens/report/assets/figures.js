@@ -1,6 +1,6 @@
 // The page's figures: drawn by plotly when they are first seen, in the page's colours, with the page's own buttons, and
-// with their panels one above the other where the page is narrow. A drawing is {data, layout, ramps}; what is shown is
-// made of it anew for every theme and width, so that nothing has to be undone.
+// with their panels one above the other where the page is narrow. A drawing is {data, layout, ramps, tones}; what is
+// shown is made of it anew for every theme and width, so that nothing has to be undone.
 (() => {
   "use strict";
   const figures = [...document.querySelectorAll(".itlens-figure")];
@@ -28,7 +28,9 @@
     for (const shape of layout.shapes ?? []) if (shape.name === "default") shape.line.color = text;
     for (const note of layout.annotations ?? []) if (!note.font?.color || note.font.color === GREY) note.font = { ...note.font, color: soft };
     for (const trace of data) {
-      for (const bar of [trace.error_x, trace.error_y]) if (bar?.color === GREY) bar.color = text;  // seen on any mark
+      const { error_x, error_y, marker, line, textfont, insidetextfont } = trace;
+      for (const each of [error_x, error_y, marker, marker?.line, textfont, insidetextfont]) if (each?.color === GREY) each.color = text;  // seen on any mark
+      if (dark && drawing.tones) for (const each of [marker, marker?.line, line]) if (drawing.tones[each?.color]) each.color = drawing.tones[each.color];
       if (!trace.colorscale) continue;
       const ramp = (drawing.ramps ?? []).find(([light]) => JSON.stringify(light) === JSON.stringify(trace.colorscale));
       if (ramp) trace.colorscale = ramp[dark ? 1 : 0].map(([at, tone]) => [at, tone === "card" ? card : tone]);

@@ -4,6 +4,7 @@
 (() => {
   "use strict";
   const WORD_JOINER = "\u2060";
+  const STRONGEST = 0.6;  // opacity of the strongest token (view_tokens.py): letters stay readable on it
   // circuitsvis writes a token as markup and again as text in its tooltip, so entities would show in one of the two.
   // "<" opens a tag only before a letter, "/", "!" or "?", and "&" an entity only before a letter, digit or "#": a
   // word joiner (it has no width) after each leaves plain text in both places.
@@ -21,7 +22,7 @@
   function plainPainter(spans) {
     return (row, words) => dense(row, spans.length).forEach((value, i) => {
       const part = Math.min(1, Math.abs(value) / row[1]);
-      spans[i].style.backgroundColor = part ? `rgba(var(--${value < 0 ? "neg" : "rgb"}), ${(0.75 * part).toFixed(3)})` : "";
+      spans[i].style.backgroundColor = part ? `rgba(var(--${value < 0 ? "neg" : "rgb"}), ${(STRONGEST * part).toFixed(3)})` : "";
       spans[i].title = `${words}: ${digits(value * row[0])}${spans[i].dataset.place ? `, ${spans[i].dataset.place}` : ""}`;
     });
   }
@@ -56,7 +57,7 @@
         });
       }).observe(host, { childList: true, subtree: true });
       const values = dense(row, spans.length).map((v) => Number((v * row[0]).toPrecision(3)));
-      const largest = row[0] * row[1];
+      const largest = (row[0] * row[1]) / STRONGEST;
       CircuitsVis.render(host.id, CircuitsVis.ColoredTokens, {
         tokens, values, minValue: -largest, maxValue: largest, positiveColor: colors[0], negativeColor: colors[1],
       });
