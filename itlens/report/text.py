@@ -11,15 +11,17 @@ from __future__ import annotations
 import html as _html
 import unicodedata
 
-_SIGNS = {"\n": "↵", "\r": "␍", "\t": "⇥", "\x7f": "␡"}
+_SIGNS = {"\n": "↵", "\t": "⇥"}
 _JOINERS = "\u200c\u200d"  # they shape emoji and several scripts, and hide nothing
-_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp", "Co")  # private use: in no font
 
 
 def with_signs(text: object) -> str:
-    """`text` with a sign for each character that prints nothing or moves others: ↵ ⇥ ␀ ⟨U+202E⟩; spaces stay."""
-    whole = str(text)
-    return whole if whole.isprintable() else "".join(map(_sign, whole))
+    """`text` with a sign for each character that prints nothing or moves others: ↵ ⇥ <0x1F> ⟨U+202E⟩; spaces stay.
+
+    Control characters are written as vocabularies write bytes: fonts rarely have their pictures (␟).
+    """
+    return "".join(_sign(character) for character in str(text))
 
 
 def _sign(character: str) -> str:
@@ -28,7 +30,7 @@ def _sign(character: str) -> str:
     if character in _JOINERS or unicodedata.category(character) not in _HIDDEN:
         return character
     code = ord(character)
-    return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+    return f"<0x{code:02X}>" if code < 0x80 else f"⟨U+{code:04X}⟩"
 
 
 def html(text: object) -> str:

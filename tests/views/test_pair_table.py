@@ -107,7 +107,7 @@ def test_every_word_is_text_and_keeps_its_characters() -> None:
     table = word_table([(0, 0, 0, word, "the") for word in words], words=[*words, "the"], model=factory.HOSTILE[1])
     view = views.word_pairs(table, table, layer=0, head=0, top=99)
     found = {row[1].removesuffix(" → the") for row in rows(view)[0]}
-    signs = {"\t": "⇥", "\u2028": "⟨U+2028⟩", "\x00": "␀", "\u202e": "⟨U+202E⟩"}
+    signs = {"\t": "⇥", "\u2028": "⟨U+2028⟩", "\x00": "<0x00>", "\u202e": "⟨U+202E⟩"}
     assert found == {"".join(signs.get(c, c) for c in word) for word in words}
     tags = Rows(view.html).tags
     assert not tags & {"script", "img"} and "bdi" in tags

@@ -2,9 +2,9 @@
 
 The tests are those of `itlens.logit_diff` (sign test over texts, Benjamini-Hochberg over tokens). A token rose where it
 is above 0 in more texts than below, as that test counts. What is listed is
-chosen from it: by default only tokens that a model would say somewhere in these texts (among its ten most probable at
-one position at least; the tuned model for what rose, the base for what fell), since the logits of bytes and pieces that
-no text holds move as well, and often most.
+chosen from it: by default only tokens that a model would say in these texts (among its ten most probable at 0.05 % of
+the positions at least, which is what tables do not print as 0.0 %; the tuned model for what rose, the base for what
+fell), since the logits of bytes and pieces that no text holds move as well, and often most.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from itlens.errors import ResultError
 from itlens.results.provenance import provenance
 
 LEVEL = 0.05
+SAID = 0.0005  # of the positions: a model would say a token; a smaller share is printed as 0.0 %
 _FEWEST = 6  # signs that a p below 0.05 needs: 2^(1 - n)
 Change: TypeAlias = Literal["risen", "fallen"]
 _CHANGES: Mapping[Change, tuple[int, str]] = {"risen": (1, "likely_tuned"), "fallen": (-1, "likely_base")}
@@ -34,7 +35,7 @@ def token_changes(ld: xr.Dataset, *, most: int = 100, likely: bool = True) -> pd
     """Return the tokens that rose and those that fell, in more texts than not, strongest first.
 
     ld: of `itlens.logit_diff`. most: rows of each. likely: only tokens that the tuned model (of what rose) or the base
-    (of what fell) would say somewhere. Order: significant ones first, then by the share of positions at which a token
+    (of what fell) would say (`SAID`). Order: significant ones first, then by the share of positions at which a token
     is among the most risen (fallen), then by the mean over texts. Returns change ("risen", "fallen"), token (id), word,
     and its numbers; attrs: rose, fell, tokens (how many of the likely tokens rose or fell significantly, and how many
     there are), rose_all, fell_all, tokens_all (of the whole vocabulary), needed (texts with which as many tokens as
@@ -44,13 +45,13 @@ def token_changes(ld: xr.Dataset, *, most: int = 100, likely: bool = True) -> pd
     _refuse_other(ld, "token_changes")
     tables: list[pd.DataFrame] = []
     counted: dict[str, int] = {}
-    everywhere = (ld["likely_base"].values > 0) | (ld["likely_tuned"].values > 0)
+    everywhere = (ld["likely_base"].values >= SAID) | (ld["likely_tuned"].values >= SAID)
     for change, (sign, seen) in _CHANGES.items():
         mean, side = sign * ld["text_mean"].values, sign * (ld["share_texts"].values - ld["share_below"].values) > 0
         significant = (ld["p_bh"].values < LEVEL) & side
         name = "rose" if sign > 0 else "fell"
         counted |= {name: int((significant & everywhere).sum()), f"{name}_all": int(significant.sum())}
-        listed = np.flatnonzero(side & ((ld[seen].values > 0) if likely else True))
+        listed = np.flatnonzero(side & ((ld[seen].values >= SAID) if likely else True))
         order = listed[np.lexsort((-mean[listed], -ld[change].values[listed], ~significant[listed]))][:most]
         rows: dict[str, object] = {"change": change, "token": order, "word": ld["word"].values[order].astype(object)}
         rows |= {number: ld[number].values[order] for number in _NUMBERS}
@@ -62,14 +63,14 @@ def token_changes(ld: xr.Dataset, *, most: int = 100, likely: bool = True) -> pd
 
 
 def group_changes(ld: xr.Dataset) -> pd.DataFrame:
-    """Return what rose in each group of texts, of tokens that the tuned model would say somewhere.
+    """Return what rose in each group of texts, of tokens that the tuned model would say (`SAID`).
 
     Returns group, texts, rose (number of tokens with p_bh < 0.05 in the group: sign test over its texts,
     Benjamini-Hochberg over tokens; NaN under 6 texts), risen (the words that rose most), own (the words that rose most
     beyond the mean of the other groups: chosen, not tested). Raises ResultError for another kind of result.
     """
     _refuse_other(ld, "group_changes")
-    words, possible = ld["word"].values.astype(object), ld["likely_tuned"].values > 0
+    words, possible = ld["word"].values.astype(object), ld["likely_tuned"].values >= SAID
     means, p = ld["group_mean"].values, ld["group_p_bh"].values
     above = ld["group_share"].values > ld["group_below"].values
     rows = []

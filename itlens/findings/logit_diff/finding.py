@@ -40,8 +40,8 @@ _ROWS, _IN_TERMINAL = 25, 8  # of the tables of tokens
 _INTRO = (
     "Both models read the same texts, and at every position the logits of all tokens are compared, less their median "
     "over the vocabulary, so that tokens that stay are 0. A token counts as risen at a position where it is among the "
-    "100 that rose most. Listed are tokens that a model would say somewhere in these texts; the logits of others "
-    "move as well, without anybody seeing it."
+    "100 that rose most. Listed are tokens that a model would say in these texts (among its ten most probable at "
+    "0.05 % of the positions at least); the logits of others move as well, without anybody seeing it."
 )
 _TESTED = "in how many texts is its mean difference above 0, of those in which it is not 0?"
 _THEMES = "tokens that rise at the same positions, by non-negative matrix factorisation; read, not tested"
@@ -144,8 +144,8 @@ class LogitDiff(Finding):
         return {
             "Risen, fallen": f"At a position: among the {top} tokens whose logits (less their median over "
             "the vocabulary) rose or fell most from base to tuned.",
-            "Likely": "Among a model's ten most probable tokens at one position of the texts at least. Other tokens "
-            "are in the data (tables/), not in the tables here.",
+            "Likely": "Among a model's ten most probable tokens at 0.05 % of the positions at least: a smaller share "
+            "is printed as 0.0 %. Other tokens are in the data (tables/), not in the tables here.",
             "Theme": "Tokens that rise at the same positions: a component of a non-negative matrix factorisation of "
             "positions × tokens.",
         }

@@ -12,7 +12,8 @@ rounding of logits counts as 0. (Less the mean, one raised token would lower all
    they are); per group of texts as well
 4. likely: share of positions at which v is among a model's ten most probable tokens. Tokens that neither model would
    ever say move as well (bytes, pieces of rare words), often most of all
-5. themes of what rises together, of tokens that are likely somewhere in the tuned model (`probe_themes`)
+5. themes of what rises together, of tokens that are likely in the tuned model at 0.05 % of the positions at least
+   (`probe_themes`)
 Each model runs once per text, one in memory at a time: its last residual streams go to disk, and its unembedding. Both
 are then read together, some positions and a piece of the vocabulary at a time: what is kept is a few numbers for each
 token, and the `top` tokens of each position. The mean over the vocabulary needs no logits: it is linear in W_U (except
@@ -32,6 +33,7 @@ import xarray as xr
 from scipy import stats
 
 from itlens.errors import ProbeError
+from itlens.findings.logit_diff.diff import SAID
 from itlens.findings.logit_diff.probe_themes import RisenTokens, themes_of
 from itlens.hooked.cache import ActivationCache, activation_cache
 from itlens.hooked.corpus import Corpus, CorpusText, corpus_of
@@ -115,7 +117,7 @@ def logit_diff(
             tell(len(batch))
     said = {f"{side}_{name}": value for side in _SIDES for name, value in attrs[side].items()}
     settings = {"top": most, "themes": count, "max_tokens": limit, "seed": seed, "vocabulary": size}
-    found, why = themes_of(risen, sums.likely["tuned"] > 0, count, sums.groups, seed=seed)
+    found, why = themes_of(risen, sums.likely["tuned"] >= SAID * sums.positions, count, sums.groups, seed=seed)
     read = {"texts": len(corpus), "positions": sums.positions, "note": corpus.note, "note_themes": why}
     dataset = sums.dataset().merge(found)
     words = [token_text(tokenizer, id) for id in range(size)]

@@ -8,11 +8,13 @@
   const button = (name) => dialog.querySelector(`button[name="${name}"]`);
   const field = dialog.querySelector(".explorer-search input");
   const PAIRS = 15, ROWS = 60, PARTS = 8, CHIPS = 30, LONG = 80, MOST_ASKED = 500;  // how many are shown at first, and characters
-  const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, SIGNS = { "\n": "↵", "\r": "␍", "\t": "⇥", "\u200c": "\u200c", "\u200d": "\u200d" };
+  const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Co}]/gu, SIGNS = { "\n": "↵", "\t": "⇥", "\u200c": "\u200c", "\u200d": "\u200d" };
 
   // ---- text
   // what prints nothing or moves its neighbours gets a sign, as itlens/report/text.py does
-  const visible = (text) => String(text).replace(HIDDEN, (one) => SIGNS[one] ?? `⟨U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  const visible = (text) => String(text).replace(HIDDEN, (one) => SIGNS[one] ?? signOf(one.codePointAt(0)));
+  const hex = (code, digits) => code.toString(16).toUpperCase().padStart(digits, "0");
+  const signOf = (code) => (code < 0x80 ? `<0x${hex(code, 2)}>` : `⟨U+${hex(code, 4)}⟩`);
   const short = (text, most = LONG) => (text.length > most ? text.slice(0, most - 1).trimEnd() + "…" : text);
   function make(name, attributes = {}, ...children) {
     const element = document.createElement(name);

@@ -13,6 +13,7 @@ from itlens.findings.base import Plan
 from itlens.findings.logit_diff.diff import group_changes, token_changes, token_themes
 from itlens.findings.logit_diff.finding import FINDING, LogitDiffOptions
 from itlens.report.blocks import Card, Figure, Table, Text
+from itlens.report.numbers import percent
 
 WORDS = ["<b>", " sure", " of", "z", "<0xCA>", " the"]
 MEANS = np.array([0.5, 2.0, -1.5, 0.1, 3.0, -0.2])
@@ -73,6 +74,16 @@ def test_tokens_that_no_model_would_say_are_not_listed(found: Any) -> None:
     assert [changes.attrs[name] for name in ("rose", "fell", "tokens", "rose_all", "tokens_all")] == [2, 1, 5, 3, 6]
     everything = token_changes(made(), likely=False, most=1)
     assert everything["word"].tolist() == ["<0xCA>", " of"]
+
+
+def test_tokens_whose_share_is_printed_as_zero_in_both_models_are_not_listed() -> None:
+    """One position of 10,000 prints as 0.0 %; half of a thousandth as 0.1 %."""
+    for share, listed in ((0.0001, False), (0.00049, False), (0.0005, True)):
+        changes = token_changes(with_numbers(made(), likely_tuned=[0.1, 0.4, 0.2, 0.1, share, 0.5]))
+        assert ("<0xCA>" in changes["word"].tolist()) is listed, share
+        assert (percent(share) != "0.0") is listed, share
+        shown = group_changes(with_numbers(made(), likely_tuned=[0.1, 0.4, 0.2, 0.1, share, 0.5]))["risen"]
+        assert ("<0xCA>" in shown.iloc[0]) is listed, share
 
 
 def test_groups_show_what_rose_more_than_elsewhere(found: Any) -> None:
