@@ -7,6 +7,7 @@ needs no choice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
@@ -141,7 +142,7 @@ def _add_difference(fig: go.Figure, grid: CellGrid) -> None:
         stars = {"x": middle[p < LEVEL], "y": places[p < LEVEL], "marker": marker, "hoverinfo": "skip"}
         fig.add_scatter(**stars, mode="markers", name=f"p BH < {LEVEL:g}", row=1, col=2)
     fig.add_vline(x=0, line={"color": theme.NEUTRAL, "width": 1.2, "dash": "dot"}, row=1, col=2)
-    fig.update_xaxes(title={"text": text.plotly(text.short(f"tuned − base, {grid.words}", 60))}, row=1, col=2)
+    fig.update_xaxes(title={"text": text.plotly(f"tuned − base{_unit(grid.words)}")}, row=1, col=2)
 
 
 def _hover(at: Mapping[str, float], name: str) -> str:
@@ -262,8 +263,14 @@ def _line(grid: CellGrid, label: str, color: str) -> list[go.Scatter]:
 
 
 def _axis(words: str) -> str:
-    """What an axis of means shows: the statistic with its unit, which its name has in brackets."""
-    return text.plotly(text.short(f"mean {words}", 60))
+    """What an axis of means shows; where its words are wider than a panel, the unit: the title above says the rest."""
+    return text.plotly(f"mean {words}" if len(words) <= _WIDE else f"mean over prompts{_unit(words)}")
+
+
+def _unit(words: str) -> str:
+    """The unit at the end of a statistic's words, in brackets: " (nats)"; "" without one."""
+    found = re.search(r" \([^()]+\)$", words)
+    return found[0] if found else ""
 
 
 def _title(words: str) -> str:
@@ -272,6 +279,7 @@ def _title(words: str) -> str:
 
 # ---- which cells a figure shows
 
+_WIDE = 40  # characters of an axis title
 _FIRST = "attention_mass"  # drawn where no statistic is named
 _WHOLE = "whole model"
 

@@ -17,6 +17,7 @@ _LINES = (  # name, words, colour
     ("late", "late: whose blocks follow", theme.BASE),
     ("interaction", "interaction", theme.NEUTRAL),
 )
+_STAR_GAP = 0.06  # between an interval and its star, of the panel's width
 
 
 def divergence_figure(depth: pd.DataFrame, blocks: pd.DataFrame) -> go.Figure:
@@ -104,8 +105,9 @@ def _add_steps(fig: go.Figure, blocks: pd.DataFrame) -> None:
         row=1, col=3,
     )  # fmt: skip
     if significant.any():
+        beyond = _STAR_GAP * (np.maximum(high, 0).max() - np.minimum(low, 0).min())  # the cap stays in sight
         fig.add_scatter(
-            x=np.maximum(high, 0)[significant], y=places[significant], mode="markers", hoverinfo="skip",
+            x=np.maximum(high, 0)[significant] + beyond, y=places[significant], mode="markers", hoverinfo="skip",
             name=f"p BH < {LEVEL:g}", marker={"symbol": "star", "size": 9, "color": theme.NEUTRAL}, cliponaxis=False,
             row=1, col=3,
         )  # fmt: skip

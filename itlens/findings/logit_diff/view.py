@@ -32,8 +32,8 @@ def logit_figure(changes: pd.DataFrame, *, most: int = _SHOWN) -> go.Figure:
     rows = max(1, *(len(table) for table in shown.values()))
     fig = theme.figure(
         "What tuning makes more and less likely, whatever comes before",
-        subtitle=f"mean over {texts} texts ({positions} positions), 95 % intervals; faded: not significant; from the "
-        f"token that is most often among the {whole(changes.attrs.get('top', 100))} that moved most",
+        subtitle=f"mean over {texts} texts ({positions} positions), 95 % intervals; faded: not significant; the token "
+        f"that is most often among the {whole(changes.attrs.get('top', 100))} that moved most is first",
         height=240 + 22 * rows,
     )
     panels(fig, [0.5, 0.5], [words for _, words, _ in _PANELS], shared=False)

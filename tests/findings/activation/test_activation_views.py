@@ -53,6 +53,20 @@ def test_activations_on_layers_have_an_interval_and_stars() -> None:
     assert len(named(fig, "p BH < 0.05").x) == 6 and "6 of 6 layers" in fig.layout.title.subtitle.text
 
 
+def test_axis_titles_are_whole_and_fit_a_panel() -> None:
+    """Long words are in the figure's title: the axis then has their unit."""
+    words = "logit lens: log-probability of the response token (nats)"
+    ds = ACTIVATIONS.copy()
+    ds["resid_rms"] = ds["resid_rms"].assign_attrs(long_name=words)
+    axes = views.activations(ds, statistic="resid_rms").layout
+    assert axes.xaxis.title.text == "mean over prompts (nats)"
+    assert axes.xaxis2.title.text == "tuned − base (nats)"
+    assert words in axes.title.text
+    named_axes = views.activations(ACTIVATIONS, statistic="resid_rms").layout
+    assert named_axes.xaxis.title.text == f"mean {ACTIVATIONS['resid_rms'].attrs.get('long_name', 'resid_rms')}"
+    assert named_axes.xaxis2.title.text == "tuned − base"
+
+
 def test_shift_draws_means_over_prompts_with_their_intervals() -> None:
     fig = views.shift(SHIFT)
     part = SHIFT.sel(group="all", token_class="rest")

@@ -191,6 +191,17 @@ def test_prompts_that_do_not_part_count_nowhere_else() -> None:
     assert found["partings"]["share"].isna().sum() == 2
 
 
+def test_a_star_is_beyond_the_interval_that_it_marks() -> None:
+    """At its end it would hide the cap."""
+    found = tables(EARLY)
+    blocks = found["divergence_blocks"]
+    fig = views.divergence(found["divergence_depth"], blocks)
+    stars = next(trace for trace in fig.data if str(trace.name).startswith("p BH"))
+    high = blocks["step_high"].to_numpy()[np.asarray(stars.y)]
+    width = max(blocks["step_high"].max(), 0) - min(blocks["step_low"].min(), 0)
+    assert np.all(np.asarray(stars.x) - np.maximum(high, 0) >= 0.05 * width)
+
+
 def test_the_section_shows_cards_figure_and_tables() -> None:
     found = tables(EARLY)
     blocks = FINDING.show(found)
