@@ -280,8 +280,15 @@ def test_a_narrow_page_stacks_panels_and_hints_at_what_is_cut_off(browser: Page,
     browser.wait(f"{DRAWN} === 3")
     cell = "document.querySelector('#score .scroll td')"
     assert browser.run(f"getComputedStyle({cell}).position") == "sticky"
-    browser.driver.execute_script("document.querySelector('#score .scroll').scrollLeft = 200")
+    assert "inset" in browser.run(f"getComputedStyle({cell}).boxShadow"), "it hides the row's rule"
+    box = "document.querySelector('#score .scroll')"
+    mask = f"getComputedStyle({box}).maskImage"
+    browser.wait(f"{box}.classList.contains('more-right')")
+    assert "64px" in browser.run(mask), "columns fade out where more of them follow"
+    browser.driver.execute_script(f"{box}.scrollLeft = 1e4")
     assert browser.run(f"{cell}.getBoundingClientRect().left") >= 0
+    browser.wait(f"!{box}.classList.contains('more-right')")
+    assert "64px" not in browser.run(mask), "the last column is seen as it is"
 
 
 @pytest.mark.parametrize("dark", [False, True])

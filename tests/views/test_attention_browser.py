@@ -88,6 +88,29 @@ def test_a_narrow_page_does_not_run_off(browser: Page, written: Path) -> None:
     assert browser.run("document.documentElement.scrollWidth") <= 420
 
 
+def test_a_tap_on_a_cell_names_its_two_tokens_below_the_map(browser: Page, written: Path) -> None:
+    """Also where the map has no room for names."""
+    open_view(browser, written, width=420)
+    tap = (
+        "[document.querySelector('.map')].forEach(map => { const box = map.getBoundingClientRect();"
+        f"const at = {{bubbles: true, clientX: box.left + box.width * 0.5 / {len(WORDS)},"
+        f" clientY: box.top + box.height * 2.5 / {len(WORDS)}}};"
+        "map.dispatchEvent(new MouseEvent('mousemove', at)); map.dispatchEvent(new MouseEvent('click', at)); })"
+    )
+    browser.run(tap)
+    said = browser.run("document.querySelector('.readout').textContent")
+    assert said == ("Layer 4, head 1: “ cat” (token 3) looks at “<s>” (token 1): −100 points (base 100 %, tuned 0 %).")
+    assert pressed(browser, ".t") == [" cat"]
+
+
+def test_the_legend_has_end_values(browser: Page, written: Path) -> None:
+    open_view(browser, written)
+    ends = "['.low', '.high'].map(end => document.querySelector(end).textContent)"
+    assert browser.run(ends) == ["−100 (base more)", "+100 points (tuned more)"]
+    browser.run("document.querySelector('[data-side=tuned]').click()")
+    assert browser.run(ends) == ["0 %", "100 % of a token's attention"]
+
+
 def test_one_token_takes_the_tab_key_and_arrows_move_among_them(browser: Page, written: Path) -> None:
     open_view(browser, written)
     assert browser.run("[...document.querySelectorAll('.t')].map(t => t.tabIndex)") == [0, *[-1] * (len(WORDS) - 1)]
@@ -123,6 +146,8 @@ def test_512_tokens_fit_a_phone(browser: Page, tmp_path: Path) -> None:
     open_view(browser, path, width=420)
     assert browser.run("document.documentElement.scrollWidth") <= 420
     assert browser.run("document.querySelector('.map').clientWidth") <= 420
+    ends = browser.run("[...document.querySelectorAll('.columns.ends span')].map(end => end.textContent)")
+    assert ends == ["1:  w0", "512:  w511"], "where names do not fit, the first and the last"
     browser.run("document.querySelectorAll('.t')[511].click()")
     said = browser.run("document.querySelector('.readout').textContent")
     assert said == "Layer 0, head 0: “ w511” (token 512) looks most at “ w0” 100 %."

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
+
 from itlens.report.blocks import Column, Row
-from itlens.report.numbers import interval, number
+from itlens.report.numbers import interval, number, whole
 
 KIND_NAMES = {"value": "values (written)", "key": "keys (read)"}
+_PLURAL = {"value": "values", "key": "keys"}
+_SAME = {"k": "k = {}", "layers": "layers: {}"}  # columns that are the same in every row: said once
 
 
 def _points(row: Row, low: str, high: str) -> str:
@@ -40,12 +46,10 @@ _TESTED = (
     ),
 )
 _FIRST = (
-    Column("vectors", "vectors", lambda row: KIND_NAMES.get(str(row["vectors"]), str(row["vectors"]))),
+    Column("vectors", "vectors", lambda row: _PLURAL.get(str(row["vectors"]), str(row["vectors"])),
+           "values: what a layer writes; keys: what it reads"),
     Column("task", "task"),
-    Column("words", "words", "count", "known ones"),
-    Column("k", "k", "count", "dimensions of the spans", terminal=False),
-    Column("layers", "layers", "count", terminal=False),
-)
+)  # fmt: skip
 GAINS = (
     *_FIRST,
     Column("base", "base (%)", "percent", "energy in the first k directions, mean over layers", decimals=1),
@@ -86,3 +90,15 @@ TERMS = {
     "Topics as controls": "Words of one topic have similar vectors and move together, so that their mean gain varies "
     "more from chance. Random topics, as coherent as the set, show how much.",
 }
+
+
+def shown_columns(table: pd.DataFrame, columns: Sequence[Column]) -> tuple[tuple[Column, ...], str]:
+    """Return the columns to show, and what all rows have in common ("layers: 6, k = 48").
+
+    A number of layers or dimensions that differs from row to row becomes a column, behind the task.
+    """
+    different = [name for name in _SAME if table[name].nunique(dropna=False) > 1]
+    said = [_SAME[name].format(whole(table[name].iloc[0])) for name in _SAME if name not in different and len(table)]
+    extra = [Column(name, name, "count", terminal=False) for name in different]
+    place = len(_FIRST)
+    return (*columns[:place], *extra, *columns[place:]), ", ".join(reversed(said))

@@ -18,7 +18,7 @@ from itlens.errors import ItlensError, ProbeError
 from itlens.findings.base import LONGEST_WORD, Finding, Headline, Plan, Result, Saved, Tables, Verdict
 from itlens.findings.options import option
 from itlens.findings.shared import VOCABULARY
-from itlens.findings.task_words.columns import CHANGES, GAINS, KIND_NAMES, TERMS, WORDS
+from itlens.findings.task_words.columns import CHANGES, GAINS, KIND_NAMES, TERMS, WORDS, shown_columns
 from itlens.findings.task_words.diff import LEVEL, task_changes, task_gains
 from itlens.findings.task_words.energies import Kind, set_energies
 from itlens.findings.task_words.sets import BUILTIN, known_sets, loaded_task_sets
@@ -187,12 +187,16 @@ class TaskWordsFinding(Finding):
         if not int(np.nansum(energy["change_rank"].values)):
             return [Text("The feed-forward weights of both models are the same numbers."), words]
         kinds = list(dict.fromkeys(gains["vectors"]))
+        changes = tables["task_changes"]
+        (gained, of_gains), (changed, of_changes) = (
+            shown_columns(table, columns) for table, columns in ((gains, GAINS), (changes, CHANGES))
+        )
         return [
             *(card for kind in kinds for card in _cards(gains[gains["vectors"] == kind], kind)),
             Text(_INTRO),
             *(Figure(task_gain_map(energy, gains, kind), wide=True) for kind in kinds),
-            Table(gains, GAINS, "Gains of the tasks", "means over layers", sortable=True),
-            Table(tables["task_changes"], CHANGES, "Tasks in the change", _CHANGE, sortable=True, terminal=False),
+            Table(gains, gained, "Gains of the tasks", _joined("means over layers", of_gains), sortable=True),
+            Table(changes, changed, "Tasks in the change", _joined(_CHANGE, of_changes), sortable=True, terminal=False),
             words,
         ]
 
@@ -226,6 +230,10 @@ class TaskWordsFinding(Finding):
     def shortcuts(self, tables: Tables) -> Mapping[str, object]:
         """Offer `task_energy`: the Dataset of `itlens.task_energy`."""
         return {"task_energy": tables["task_energy"]}
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
 
 
 def _lists(controls: xr.Dataset) -> pd.DataFrame:

@@ -54,6 +54,7 @@
       context.putImageData(image, 0, 0);
     }
     function named(host, pixels, along) {
+      host.classList.remove("ends");
       host.replaceChildren(...(size > LABELS || pixels < 12 ? [] : texts.map((text) => {
         const span = document.createElement("span");
         span.textContent = text;
@@ -70,6 +71,11 @@
       map.style.width = map.style.height = `${pixels * size}px`;
       named(rows, pixels, "height");
       named(columns, pixels, "width");
+      if (columns.firstChild || size < 2) return;
+      // too many for names: the first and the last token, the others are named below the map
+      columns.classList.add("ends");
+      columns.style.width = map.style.width;
+      columns.replaceChildren(...[0, size - 1].map((i) => Object.assign(document.createElement("span"), { textContent: `${i + 1}: ${texts[i]}` })));
     }
     function draw() {
       heads.forEach((button, h) => {
@@ -81,8 +87,8 @@
       const full = (s) => `rgb(${colors[s]})`;
       view.querySelector(".ramp").style.background = side === "difference"
         ? `linear-gradient(to right, ${full("base")}, transparent, ${full("tuned")})` : ramp("transparent", full(side));
-      view.querySelector(".low").textContent = side === "difference" ? "base more" : "0";
-      view.querySelector(".high").textContent = side === "difference" ? "tuned more" : "all attention";
+      view.querySelector(".low").textContent = side === "difference" ? "−100 (base more)" : "0 %";
+      view.querySelector(".high").textContent = side === "difference" ? "+100 points (tuned more)" : "100 % of a token's attention";
       choose(head);
     }
     function choose(h) {
@@ -153,7 +159,10 @@
       if (i >= 0 && i < size && j >= 0 && j <= i) showCell(i, j);
     });
     map.addEventListener("mouseleave", () => show(pinned));
-    map.addEventListener("click", () => pin(cell[0]));
+    map.addEventListener("click", () => {  // a tap: the row stays, and the line below says what the cell is
+      pin(cell[0]);
+      showCell(...cell);
+    });
     map.addEventListener("keydown", (event) => {
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       if (!step) return;
@@ -161,7 +170,7 @@
       const i = Math.min(size - 1, Math.max(0, cell[0] + step[0]));
       showCell(i, Math.min(i, Math.max(0, cell[1] + step[1])));
     });
-    readout.textContent = "Point at a cell or a token; click a token to keep it.";
+    readout.textContent = "Point at a cell or tap it: its two tokens are named here. Click a token to keep it.";
     fit();
     draw();
     if (window.ResizeObserver) new ResizeObserver(() => { if (view.clientWidth && view.clientWidth !== width) fit(); }).observe(view);

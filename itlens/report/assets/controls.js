@@ -1,4 +1,4 @@
-// Tables that sort by a click or Enter on a heading and are saved as CSV; switches between sets of blocks; the theme.
+// Tables that sort by a click or Enter on a heading, fade where they go on, and are saved as CSV; switches between sets of blocks; the theme.
 (() => {
   "use strict";
   function sortable(table) {
@@ -41,6 +41,21 @@
     const card = button.closest(".table-card");
     itlens.download(`${itlens.fileName(card.dataset.title)}.csv`, "\ufeff" + itlens.csv(rowsOf(card.querySelector("table"))), "text/csv");
   }));
+
+  // ---- tables and lists that go on beyond an edge fade out there
+  function edges(box) {
+    const says = () => {
+      const { scrollLeft, scrollTop, scrollWidth, scrollHeight, clientWidth, clientHeight } = box;
+      box.classList.toggle("more-left", scrollLeft > 1);
+      box.classList.toggle("more-right", scrollWidth - clientWidth - scrollLeft > 1);
+      box.classList.toggle("more-below", scrollHeight - clientHeight - scrollTop > 1);
+    };
+    box.addEventListener("scroll", says, { passive: true });
+    const watch = new ResizeObserver(says);
+    watch.observe(box);
+    if (box.firstElementChild) watch.observe(box.firstElementChild);
+  }
+  document.querySelectorAll(".scroll, .list").forEach(edges);
 
   // ---- switches: all of a chapter that choose the same thing change together
   itlens.choose = (option) => {
