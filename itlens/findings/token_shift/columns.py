@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from itlens.report.blocks import Card, Column, Row
-from itlens.report.numbers import NOTHING, interval, is_number, number, p_value, percent, percent_range, whole
+from itlens.report.numbers import NOTHING, is_number, number, p_value, percent, percent_range, whole
 from itlens.report.text import short, with_signs
 
 
@@ -71,7 +71,7 @@ def shift_cards(tests: dict[str, pd.Series], depth: pd.Series, shares: pd.DataFr
     kl = shares["kl"].to_numpy(float)
     known = kl[np.isfinite(kl)]
     low, high = np.quantile(known, [0.25, 0.75]) if known.size else (None, None)
-    quartiles = interval(low, high, 2, sign=False)
+    quartiles = f"{number(low, 2)} to {number(high, 2)}"
     prompts = f"n = {whole(unshifted['n'])} prompts"
     return [
         Card(
@@ -85,7 +85,7 @@ def shift_cards(tests: dict[str, pd.Series], depth: pd.Series, shares: pd.DataFr
         ),
         Card(
             "divergence, KL(tuned || base)", f"{number(known.mean() if known.size else None, 2)} nats a token",
-            f"half of the prompts: {quartiles}",
+            f"middle half of the prompts: {quartiles}",
         ),
         Card(
             f"share of it in the first {first} tokens", f"{percent(depth['share'])} %",

@@ -51,7 +51,7 @@ _KINDS = (
 )
 _SINGLE = (
     "tokens that occur in at least 5 prompts: how often they are shifted, next to the other tokens of the same "
-    "prompts, and what the base would most often have written instead"
+    "prompts (the largest difference first), and what the base would most often have written instead"
 )
 
 
@@ -120,8 +120,8 @@ class TokenShift(Finding):
             Table(rows_as_said(kinds), KIND_COLUMNS, "Which kinds of tokens are shifted", _KINDS),
         ]
         if len(tokens):
-            title = f"The tokens that are shifted most often: {min(len(tokens), _TOKENS)} of {len(tokens)}"
-            rows = rows_as_said(tokens.head(_TOKENS))
+            title = f"Which single tokens are shifted: {min(len(tokens), _TOKENS)} of {len(tokens)}"
+            rows = tokens.head(_TOKENS)
             blocks.append(
                 Table(rows, TOKEN_COLUMNS, title, _SINGLE, sortable=True, terminal_rows=_IN_TERMINAL)
             )  # fmt: skip

@@ -12,6 +12,7 @@ from itlens.report.head_grid import faded, floats, panels, require_result
 from itlens.report.numbers import interval, number, percent, percent_range, whole
 
 _CALL = "views.token_shift"
+_TENTHS = 10
 _LEVELS = (  # name, words, colour
     ("unshifted", "the base's first choice", theme.PALE),
     ("marginal", "its second or third", "#78b0e0"),
@@ -22,8 +23,10 @@ _LEVELS = (  # name, words, colour
 def token_shift_figure(places: xr.Dataset) -> go.Figure:
     """Draw by place in the response how the base ranks the tokens, and the divergence, with 95 % intervals.
 
-    places: of `itlens.diff.shift_places`. Left and right: shares (%) by token, and by tenth of each response; in the
-    middle: mean KL(tuned || base) of each token, nats. Raises ResultError for another kind of result.
+    places: of `itlens.diff.shift_places`. Left: shares (%) by token; in the middle: mean KL(tuned || base) of each
+    token, nats; right: shares by tenth of each response. Where responses have fewer than ten tokens on average a tenth is no
+    more than a token: on the right is then on how many prompts each token rests. Raises ResultError for another kind of
+    result.
     """
     require_result(places, "diff.shift_places", _CALL, "itlens.diff.shift_places")
     if not places.sizes["place"]:
@@ -34,15 +37,23 @@ def token_shift_figure(places: xr.Dataset) -> go.Figure:
         subtitle=f"{tokens} response tokens of {prompts} prompts; means over prompts, band: 95 % interval",
         height=460,
     )
-    panels(fig, [0.4, 0.3, 0.3], ["rank under the base", "divergence", "along the response"], shared=False)
+    short = float(places.attrs["tokens"]) < _TENTHS * float(places.attrs["prompts"])
+    last = "responses of at least so many tokens" if short else "along the response"
+    panels(fig, [0.4, 0.3, 0.3], ["rank under the base", "divergence", last], shared=False)
     _add_shares(fig, places, "", "place", 1)
     _add_divergence(fig, places)
-    _add_shares(fig, places, "relative_", "tenth", 3)
+    if short:
+        _add_counts(fig, places)
+    else:
+        _add_shares(fig, places, "relative_", "tenth", 3)
     fig.update_layout(barmode="stack", bargap=0.12)
-    for column, title in ((1, "token of the response"), (2, "token of the response"), (3, "tenth of the response")):
+    along = "token of the response" if short else "tenth of the response"
+    for column, title in ((1, "token of the response"), (2, "token of the response"), (3, along)):
         fig.update_xaxes(title={"text": title}, row=1, col=column)
-    for column in (1, 3):
+    for column in (1,) if short else (1, 3):
         fig.update_yaxes(title={"text": "share of tokens (%)"}, range=[0, 100], row=1, col=column)
+    if short:
+        fig.update_yaxes(title={"text": "prompts"}, rangemode="tozero", row=1, col=3)
     fig.update_yaxes(title={"text": "KL(tuned || base), nats"}, rangemode="tozero", row=1, col=2)
     return fig
 
@@ -62,6 +73,15 @@ def _add_shares(fig: go.Figure, places: xr.Dataset, prefix: str, axis: str, colu
             marker={"color": color, "line": {"width": 1, "color": theme.NEUTRAL}},
             hovertemplate="%{customdata}<extra></extra>", row=1, col=column,
         )  # fmt: skip
+
+
+def _add_counts(fig: go.Figure, places: xr.Dataset) -> None:
+    n = floats(places["unshifted"].sel(summary="n"))
+    hover = [f"<b>token {place}</b><br>{whole(n[i])} prompts" for i, place in enumerate(places["place"].values)]
+    fig.add_bar(
+        x=places["place"].values, y=n, name="prompts", showlegend=False, customdata=hover,
+        marker={"color": theme.NEUTRAL}, hovertemplate="%{customdata}<extra></extra>", row=1, col=3,
+    )  # fmt: skip
 
 
 def _add_divergence(fig: go.Figure, places: xr.Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,23 @@ def test_the_figure_draws_shares_and_divergence(found: Any) -> None:
     np.testing.assert_allclose(heights[2], [100, 100, 50, *[0] * 9])
     line = next(trace for trace in fig.data if trace.name == "KL")
     np.testing.assert_allclose(line.y[:3], [np.log(9), np.log(9), np.log(9) / 2])
+
+
+def test_tenths_are_of_long_responses_only(found: Any) -> None:
+    """Of shorter ones a tenth is less than a token: then the figure shows how many prompts each token rests on."""
+    places = found["shift_places"]
+    long = views.token_shift(places)
+    assert long.layout.xaxis3.title.text == "tenth of the response"
+    fig = views.token_shift(places.assign_attrs(tokens=9 * places.attrs["prompts"]))
+    assert fig.layout.xaxis3.title.text == "token of the response"
+    (counts,) = (trace for trace in fig.data if trace.xaxis == "x3")
+    np.testing.assert_array_equal(counts.y, places["kl"].sel(summary="n"))
+    assert len([trace for trace in fig.data if trace.type == "bar" and trace.xaxis == "x"]) == 3
+
+
+def test_a_range_of_prompts_is_not_written_as_an_interval(found: Any) -> None:
+    detail = FINDING.show(found)[2].detail
+    assert re.fullmatch(r"middle half of the prompts: \d+\.\d\d to \d+\.\d\d", detail), detail
 
 
 def test_a_response_is_marked_by_rank_and_tells_what_the_base_would_write() -> None:
