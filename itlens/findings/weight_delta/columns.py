@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from itlens.report.blocks import Column
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from itlens.report.blocks import Column, Row
 from itlens.report.head_grid import head_name
-from itlens.report.numbers import NOTHING, interval, is_number
+from itlens.report.numbers import NOTHING, interval, is_number, number
+
+_DIGITS = 8
+_SEEN = 0.0005  # a smaller share is printed as 0.0 %
+_STAYED = {"unchanged": "entry moved by less than 1e-5", "equal": "entry is the same number in both models"}
 
 
 def span(low: float, high: float) -> str:
-    """Return an interval of shares in per cent; sizes have no sign."""
-    return interval(100 * low, 100 * high, 1, sign=False) if is_number(low) and is_number(high) else NOTHING
+    """Return an interval of shares in per cent, with as many digits as tell its ends apart; sizes have no sign."""
+    if not (is_number(low) and is_number(high)):
+        return NOTHING
+    width = 100 * (high - low)
+    decimals = min(_DIGITS, max(1, -math.floor(math.log10(width)))) if width > 0 else 1
+    return interval(100 * low, 100 * high, decimals, sign=False)
+
+
+def near_one(row: Row) -> str:
+    """Return a cosine with two digits of its distance from 1, so that what moved little is not 1.0000."""
+    gap = 1 - float(row["cosine"])
+    decimals = min(_DIGITS, max(4, 1 - math.floor(math.log10(gap)))) if 0 < gap < 1 else 4
+    return number(row["cosine"], decimals)
 
 
 MATRICES = (
     Column("matrix", "matrix"),
     Column("relative", "change (%)", "percent", "|tuned - base| / |base|, mean over layers", decimals=2),
     Column("ci_low", "95 % interval", lambda row: span(row["ci_low"], row["ci_high"]), "bootstrap over layers"),
-    Column("cosine", "cosine", "number", "of both models' matrices, as long vectors", decimals=4, terminal=False),
+    Column("cosine", "cosine", near_one, "of both models' matrices, as long vectors", terminal=False),
     Column("unchanged", "unchanged (%)", "percent", "entries that moved by at most 1e-5"),
     Column("equal", "equal (%)", "percent", "entries that are the same number", terminal=False),
     Column("effective_rank", "effective rank", "number", "in how many directions the change spreads", decimals=1),
@@ -29,6 +49,15 @@ MATRICES = (
     ),
     Column("p_intruders", "p Holm", "p", "Wilcoxon over layers: intruders against resampled base", terminal=False),
 )
+
+
+def shown_matrices(rows: pd.DataFrame) -> tuple[Sequence[Column], str]:
+    """Return the columns to show, and in words what is left out: shares of entries that stayed, where none did."""
+    none = [name for name in _STAYED if not (rows[name].to_numpy(float) >= _SEEN).any()]
+    said = f"hardly an {_STAYED[none[0]]}" if none else ""
+    return [column for column in MATRICES if column.name not in none], said
+
+
 HEADS = (
     Column("layer", "head", lambda row: head_name(row["layer"], row["head"]), "layer and head, counted from 0"),
     Column("QK", "W_QK (%)", "percent", "relative change of what the head matches", decimals=1),

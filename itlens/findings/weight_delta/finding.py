@@ -12,7 +12,7 @@ import xarray as xr
 from itlens.errors import ProbeError
 from itlens.findings.base import Finding, Headline, Plan, Result, Saved, Tables, Verdict
 from itlens.findings.shared import VOCABULARY
-from itlens.findings.weight_delta.columns import AGREEMENT, HEADS, MATRICES, TERMS, WRITTEN, span
+from itlens.findings.weight_delta.columns import AGREEMENT, HEADS, TERMS, WRITTEN, shown_matrices, span
 from itlens.findings.weight_delta.diff import (
     TENTH,
     concentration,
@@ -158,11 +158,12 @@ class WeightDelta(Finding):
         if not (rows["relative"] > 0).any():
             return [Text("Every weight of every layer is the same in both models.")]
         wide = delta.sizes["head"] > _NARROW
+        columns, stayed = shown_matrices(rows)
         blocks: list[Block] = [
             *_cards(delta, rows),
             Text("How far every matrix moved, and over how many directions; norms are left out here.", "By matrix"),
             Figure(weight_matrices(delta), wide=True),
-            Table(rows, MATRICES, "Matrices", "means over layers", sortable=True),
+            Table(rows, columns, "Matrices", "; ".join(filter(None, ("means over layers", stayed))), sortable=True),
             Text(
                 "W_QK decides which words attend to which, W_OV what is moved. Both are compared as products: a change "
                 "of W_Q that one of W_K undoes is none.",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import itlens
 from itlens.findings.base import Plan
+from itlens.findings.weight_delta.columns import near_one, shown_matrices, span
 from itlens.findings.weight_delta.diff import (
     concentration,
     head_rows,
@@ -365,6 +366,34 @@ def test_the_finding_shows_and_says_what_the_function_computes(models: tuple[Any
     assert titles == ["Matrices", "The heads that changed most", "What the change writes, in words"]
     assert FINDING.distances(tables)["weight_change"] == pytest.approx(float(delta["relative"].mean()))
     assert isinstance(tables["weight_words"], pd.DataFrame)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.559, 0.598, "[55.9, 59.8]"), (0.00482, 0.00513, "[0.48, 0.51]"), (0.5, 0.5, "[50.0, 50.0]")],
+)
+def test_an_interval_has_digits_that_tell_its_ends_apart(low: float, high: float, shown: str) -> None:
+    assert span(low, high) == shown
+
+
+@pytest.mark.parametrize(
+    ("cosine", "shown"), [(0.83151, "0.8315"), (0.999986, "0.999986"), (0.99999987, "0.99999987"), (1.0, "1.0000")]
+)
+def test_a_cosine_near_one_is_not_rounded_to_it(cosine: float, shown: str) -> None:
+    assert near_one({"cosine": cosine}) == shown
+
+
+def test_shares_that_print_as_zero_in_every_row_are_left_out() -> None:
+    rows = pd.DataFrame({"unchanged": [0.0, 0.0004], "equal": [0.0, 0.0]})
+    columns, said = shown_matrices(rows)
+    assert not {"unchanged", "equal"} & {column.name for column in columns}
+    assert said == "hardly an entry moved by less than 1e-5"
+    columns, said = shown_matrices(rows.assign(unchanged=[0.0, 0.2]))
+    assert "unchanged" in {column.name for column in columns}
+    assert said == "hardly an entry is the same number in both models"
+    columns, said = shown_matrices(rows.assign(unchanged=0.2, equal=0.1))
+    assert {"unchanged", "equal"} < {column.name for column in columns}
+    assert said == ""
 
 
 def test_layers_join_in_order(models: tuple[Any, Any], delta: xr.Dataset) -> None:
