@@ -87,8 +87,8 @@
       const full = (s) => `rgb(${colors[s]})`;
       view.querySelector(".ramp").style.background = side === "difference"
         ? `linear-gradient(to right, ${full("base")}, transparent, ${full("tuned")})` : ramp("transparent", full(side));
-      view.querySelector(".low").textContent = side === "difference" ? "−100 (base more)" : "0 %";
-      view.querySelector(".high").textContent = side === "difference" ? "+100 points (tuned more)" : "100 % of a token's attention";
+      view.querySelector(".low").textContent = side === "difference" ? "−100 (base more)" : "0";
+      view.querySelector(".high").textContent = side === "difference" ? "+100 (tuned more)" : "100";
       choose(head);
     }
     function choose(h) {
