@@ -24,9 +24,9 @@ def token_shift_figure(places: xr.Dataset) -> go.Figure:
     """Draw by place in the response how the base ranks the tokens, and the divergence, with 95 % intervals.
 
     places: of `itlens.diff.shift_places`. Left: shares (%) by token; in the middle: mean KL(tuned || base) of each
-    token, nats; right: shares by tenth of each response. Where responses have fewer than ten tokens on average a tenth is no
-    more than a token: on the right is then on how many prompts each token rests. Raises ResultError for another kind of
-    result.
+    token, nats; right: shares by tenth of each response. Where responses have fewer than ten tokens on average a tenth
+    is less than a token: on the right is then on how many prompts each token rests. Raises ResultError for another kind
+    of result.
     """
     require_result(places, "diff.shift_places", _CALL, "itlens.diff.shift_places")
     if not places.sizes["place"]:
