@@ -198,7 +198,8 @@ def test_pointing_and_clicking_choose_the_target(browser: Page, tmp_path: Path) 
     browser.wait(f"{colors}.length === 3")
     assert browser.run(mode) == "attribution for response token 1 “ one”"
     blue, violet, pale = browser.run(colors)
-    assert violet == "rgb(168, 100, 196)" and blue != pale
+    assert violet == "rgb(204, 161, 220)", "the strongest: six tenths of rgb(168, 100, 196) on white"
+    assert blue != pale
     browser.run("document.querySelectorAll('.r')[0].dispatchEvent(new MouseEvent('mouseleave'))")
     assert browser.run(mode) == "importance density"
     browser.run("document.querySelectorAll('.r')[1].click()")
