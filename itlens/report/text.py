@@ -21,7 +21,8 @@ def with_signs(text: object) -> str:
 
     Control characters are written as vocabularies write bytes: fonts rarely have their pictures (␟).
     """
-    return "".join(_sign(character) for character in str(text))
+    whole = str(text)
+    return whole if whole.isprintable() else "".join(map(_sign, whole))
 
 
 def _sign(character: str) -> str:

@@ -121,7 +121,7 @@ class TokenShift(Finding):
         ]
         if len(tokens):
             title = f"Which single tokens are shifted: {min(len(tokens), _TOKENS)} of {len(tokens)}"
-            rows = tokens.head(_TOKENS)
+            rows = rows_as_said(tokens.head(_TOKENS))
             blocks.append(
                 Table(rows, TOKEN_COLUMNS, title, _SINGLE, sortable=True, terminal_rows=_IN_TERMINAL)
             )  # fmt: skip

@@ -219,6 +219,49 @@ def test_an_interval_says_that_it_is_over_layers(layers: int, said: str) -> None
     assert said in verdict.sentence
 
 
+def rows_of(excess: dict[str, float]) -> dict[str, Any]:
+    """Tables with these gains of tasks in keys, beyond controls; tasks that lost or gained nothing have p = 1."""
+    nothing = {"ci_low": np.nan, "ci_high": np.nan, "layers": 4, "vectors": "key"}
+    rows = [
+        nothing | {"task": task, "excess": gain, "p": 0.01, "p_holm": 0.01 if gain else 1.0}
+        for task, gain in excess.items()
+    ]
+    return {"task_energy": gains_of(0.002, {"matched": 0.0, "topic": 0.0}), "task_gains": pd.DataFrame(rows)}
+
+
+@pytest.mark.parametrize(
+    ("excess", "said", "direction", "answer"),
+    [
+        (
+            {"daily": 0.0, "maths": -0.007},
+            "the feed-forward layers rotated away from maths in keys (−0.70 points, Holm p = 0.010) and toward none of "
+            "the 2 tasks.",
+            "lower", "away from maths",
+        ),
+        (
+            {"daily": 0.002, "maths": 0.0},
+            "the feed-forward layers rotated toward daily in keys (+0.20 points, Holm p = 0.010).",
+            "higher", "toward daily",
+        ),
+        (
+            {"daily": 0.002, "maths": -0.007},
+            "the feed-forward layers rotated away from maths in keys (−0.70 points, Holm p = 0.010) and toward daily "
+            "in keys (+0.20 points, Holm p = 0.010).",
+            "changed", "changed",
+        ),
+        ({"a task with a name too long for a column": 0.002}, "rotated toward a task with", "higher", "higher"),
+    ],
+)  # fmt: skip
+def test_the_verdict_says_toward_and_away_from_which_tasks(
+    excess: dict[str, float], said: str, direction: str, answer: str
+) -> None:
+    verdict = finding_module.FINDING.verdict(rows_of(excess))
+    assert said in verdict.sentence
+    assert (verdict.direction, verdict.answer) == (direction, answer)
+    if answer == "away from maths":
+        assert verdict.short == "the feed-forward layers rotated away from maths and toward none of the 2 tasks"
+
+
 def test_what_is_the_same_in_all_rows_is_said_once() -> None:
     rows = task_gains(gains_of(0.002, {"matched": 0.0, "topic": 0.0}))
     two = pd.concat([rows, rows.assign(layers=LAYERS - 1)])
