@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -34,20 +33,24 @@ from itlens.cli.words import words_command
 from itlens.errors import ItlensError
 from itlens.files import system_reason, visible
 from itlens.findings import findings
-from itlens.findings.base import Finding
 
 # typer brings its own copy of click or uses the installed one; its exceptions are reached through its public names
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 def application() -> Any:
-    """Return the command line. The findings' options are read here, and not on import: one that cannot be loaded is one
-    sentence. It is made once for the findings that there are."""
-    return _application(tuple(findings().values()))
+    """Return the command of the command line. The findings' options are read here, and not on import: one that cannot
+    be loaded is one sentence. It is made once for each set of findings."""
+    known = tuple(findings().values())
+    if [id(finding) for finding in _made.get("known", ())] != [id(finding) for finding in known]:
+        _made.update(known=known, command=_application())
+    return _made["command"]
 
 
-@lru_cache(maxsize=4)
-def _application(known: tuple[Finding, ...]) -> Any:
+_made: dict[str, Any] = {}  # the findings, kept alive so that no other one gets their identity, and the command
+
+
+def _application() -> Any:
     app = typer.Typer(
         name="itlens",
         no_args_is_help=True,

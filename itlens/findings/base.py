@@ -116,8 +116,8 @@ class Tokens(Protocol):
         """Whose responses both models read, where they need the same tokens."""
 
     def forced(self, pair: ModelPair, numbers: Sequence[int] | None = None) -> list[Forced]:
-        """The prompts that both models read on the same tokens. A model is loaded where none is in memory, and the
-        writer where a response is missing."""
+        """The prompts that both models read on the same tokens, as the model reads them that wrote the responses; it is
+        loaded for that once."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ from itlens.results.provenance import hooked_exists
 from itlens.tokenization import Tokenizer, front_tokens
 
 
-def to_hooked(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer, name: str, share: bool) -> Any:
+def to_hooked(
+    source: Any, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer | None, name: str, share: bool
+) -> Any:
     """Return a HookedTransformer from a Hugging Face model of a known architecture.
 
     share: take over the tensors (the Hugging Face model is about to be dropped) instead of copying them.
@@ -65,7 +67,7 @@ def _own(tensor: Tensor, dtype: torch.dtype, share: bool) -> Tensor:
     return tensor.to(dtype) if share or tensor.dtype != dtype else tensor.clone()
 
 
-def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer) -> Any:
+def to_official(source: Any, official: str, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer | None) -> Any:
     """Return a HookedTransformer through TransformerLens' own conversion, for the architectures it knows by official
     name."""
     from transformer_lens import HookedTransformer
@@ -87,7 +89,7 @@ def official_name(name: str) -> str | None:
     return make_model_alias_map().get(name.lower())
 
 
-def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer, name: str) -> Any:
+def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Tokenizer | None, name: str) -> Any:
     """Return a TransformerBridge around the Hugging Face model itself (its modules are taken over, nothing is
     copied)."""
     from transformer_lens.model_bridge.sources import build_bridge_from_module
@@ -107,7 +109,7 @@ def to_bridge(source: Any, *, dtype: torch.dtype, device: str, tokenizer: Tokeni
     return _finished(bridge, tokenizer)
 
 
-def _finished(model: Any, tokenizer: Tokenizer) -> Any:
+def _finished(model: Any, tokenizer: Tokenizer | None) -> Any:
     """Set evaluation mode, no parameter gradients, and the tokenizer by its own rule for special tokens in front."""
     model.eval()
     for parameter in model.parameters():

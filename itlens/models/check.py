@@ -16,7 +16,7 @@ from torch import Tensor
 
 from itlens.errors import ModelError
 from itlens.models.hooked_model import HookedModel
-from itlens.models.precision import exact
+from itlens.models.precision import exact, half_products
 from itlens.tokenization import Tokenizer, encode
 
 TEXT = (
@@ -26,7 +26,7 @@ TEXT = (
 BOUNDS = {torch.float64: 2e-4, torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 2e-1}
 
 
-def check_ids(tokenizer: Tokenizer, vocabulary: int, context: int) -> list[int]:
+def check_ids(tokenizer: Tokenizer | None, vocabulary: int, context: int) -> list[int]:
     """Return the ids of the check text, special tokens in front as the model's tokenizer adds them; at most
     `context`."""
     if tokenizer is None:
@@ -44,7 +44,8 @@ def check_ids(tokenizer: Tokenizer, vocabulary: int, context: int) -> list[int]:
 @torch.no_grad()
 def reference_logits(model: Any, ids: list[int]) -> Tensor:
     """Return the logits (position, vocabulary) of a Hugging Face model."""
-    logits: Tensor = model(torch.tensor([ids], device=model.device), use_cache=False).logits
+    with half_products(model.parameters()):
+        logits: Tensor = model(torch.tensor([ids], device=model.device), use_cache=False).logits
     return logits[0]
 
 
@@ -52,7 +53,8 @@ def reference_logits(model: Any, ids: list[int]) -> Tensor:
 def own_logits(model: HookedModel, ids: list[int]) -> Tensor:
     """Return the logits (position, vocabulary) of a HookedTransformer or TransformerBridge."""
     device = next(model.parameters()).device
-    logits: Tensor = model(torch.tensor([ids], device=device), return_type="logits")
+    with half_products(model.parameters()):
+        logits: Tensor = model(torch.tensor([ids], device=device), return_type="logits")
     return logits[0]
 
 

@@ -61,7 +61,7 @@ class Side:
     which: str
     name: str
     facts: dict[str, Any]
-    tokenizer: Tokenizer
+    tokenizer: Any  # a `Tokenizer`, or None
     revision: str
     rotary: Settings = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)

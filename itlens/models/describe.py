@@ -113,7 +113,7 @@ def _parameters(config: Any, name: str, trust_remote_code: bool) -> int:
         return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).num_parameters())
 
 
-def _tokens(tokenizer: Tokenizer) -> dict[str, Any]:
+def _tokens(tokenizer: Tokenizer | None) -> dict[str, Any]:
     if tokenizer is None:
         return {"tokens": 0, "bos": "", "eos": "", "pad": "", "front": "", "chat_template": False}
     return {
@@ -139,7 +139,7 @@ def _sources(given: Any, place: Located, adapter: Adapter | None, tokenizer: Tok
     return {"tokenizer_source": beside, "template_source": template}
 
 
-def _stop_tokens(tokenizer: Tokenizer, ids: tuple[int, ...]) -> str:
+def _stop_tokens(tokenizer: Tokenizer | None, ids: tuple[int, ...]) -> str:
     if tokenizer is None:
         return " ".join(map(str, ids))
     end = tokenizer.eos_token_id

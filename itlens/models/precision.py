@@ -3,16 +3,15 @@
 FLOAT64 is not there on Apple's GPUs, and the conversion itself is an error, also within one call that moves and
 converts: values move to the CPU first.
 
-MATRIX PRODUCTS OF HALF PRECISION are multiplied number by number on processors without instructions for them, fifty
-times as slowly as float32 (AVX2: no laptop could read a 7B model in 14 GB). They are computed in float32 there, and
-rounded once: the numbers that the instructions would give, which add up in float32 too. All else stays in half
-precision.
+MATRIX PRODUCTS OF HALF PRECISION: on processors without instructions for them (x86 before AVX-512) torch multiplies
+number by number, fifty times as slowly as in float32. There they are computed in float32 and rounded once, which gives
+the numbers that the instructions give, since these add up in float32 too. All else stays in half precision.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 _WITH_FLOAT64 = ("cpu", "cuda")
 _HALF = (torch.bfloat16, torch.float16)
+_SLOW = [{(dtype, "cpu")} for dtype in _HALF]
 _ATEN = torch.ops.aten
 _PRODUCTS = {
     *(_ATEN.mm.default, _ATEN.bmm.default, _ATEN.addmm.default, _ATEN.baddbmm.default),
@@ -48,9 +48,9 @@ def as_numbers(value: Tensor) -> np.ndarray:
     return array
 
 
-def half_products(parameter: torch.Tensor) -> AbstractContextManager[object]:
-    """Return a context in which a model with such parameters multiplies fast; nothing changes where it does anyway."""
-    slow = parameter.dtype in _HALF and parameter.device.type == "cpu" and not has_half_products()
+def half_products(parameters: Iterable[torch.Tensor]) -> AbstractContextManager[object]:
+    """Return a context in which a model with these parameters multiplies fast; nothing changes where it does anyway."""
+    slow = any({(each.dtype, each.device.type)} in _SLOW for each in parameters) and not has_half_products()
     return _InFloat32() if slow else nullcontext()  # type: ignore[no-untyped-call]  # torch's mode has no annotations
 
 
@@ -65,14 +65,8 @@ class _InFloat32(TorchDispatchMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
-        if func not in _PRODUCTS:
+        factors = [each for each in tree_leaves(args) if isinstance(each, torch.Tensor)] if func in _PRODUCTS else []
+        kinds = {(factor.dtype, factor.device.type) for factor in factors}
+        if kinds not in _SLOW:  # what torch refuses, such as two precisions, is refused here as well
             return func(*args, **given)
-        kinds: set[torch.dtype] = set()
-
-        def wide(value: torch.Tensor) -> torch.Tensor:
-            kinds.add(value.dtype)
-            return value.float() if value.dtype in _HALF else value
-
-        product = func(*tree_map_only(torch.Tensor, wide, args), **given)
-        kind = next(iter(kinds))
-        return product.to(kind) if len(kinds) == 1 and kind in _HALF else product
+        return func(*tree_map_only(torch.Tensor, torch.Tensor.float, args), **given).to(factors[0].dtype)

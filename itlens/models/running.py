@@ -8,7 +8,7 @@
    in every derivative from then on. Their numbers stay as they are.
 5. ONE THREAD AT A TIME: hooks belong to the model, so that a second thread would read the first one's prompt. 6. In the
    PRECISION of its weights, which results name: not in what the caller's `torch.autocast` would make of it. 7. Fast in
-   half precision also on processors that have no products of it (`half_products`).
+   half precision also on processors without instructions for it (`half_products`).
 Afterwards every mode and flag is as the caller had it.
 """
 
@@ -50,7 +50,7 @@ def undisturbed(model: HookedModel, *, derivatives: bool = False) -> Iterator[No
 
     derivatives: whether the probe takes some. Raises ModelError for weights that were made in inference mode then.
     """
-    with _RUNNING, outside_inference_mode(), own_precision(), half_products(next(model.parameters())):
+    with _RUNNING, outside_inference_mode(), own_precision(), half_products(model.parameters()):
         if derivatives:
             _refuse_inference_weights(model)
         mend_tables(model)

@@ -16,7 +16,7 @@ from itlens.errors import PromptError
 from itlens.prompts import Prompt, as_prompts, load_prompts
 from itlens.prompts.formats import TemplateClock, frame_prompts
 from itlens.results.density import overlaps
-from itlens.tokenization import Tokenizer, encode, refuse_beyond
+from itlens.tokenization import encode, refuse_beyond
 
 if TYPE_CHECKING:
     from itlens.models.compatibility import Side
@@ -35,7 +35,7 @@ class StudyPrompts:
 
     given: Sequence[Prompt]
     prompts: Sequence[Prompt]
-    tokenizer: Tokenizer
+    tokenizer: Any  # a `Tokenizer`, or None
     format: str
     max_new_tokens: int
     prepend_bos: bool | None

@@ -131,7 +131,7 @@ class StudyResponses:
     def forced(self, pair: ModelPair, numbers: Sequence[int] | None = None) -> list[Forced]:
         """Return the prompts with these numbers (from 0; None: all) as both models read them, on the same tokens.
 
-        The writer is loaded where a response of its is missing; else the model that is in memory reads them. A prompt
+        They are read once, by the model that wrote them: special tokens in front may differ between the two. A prompt
         whose response is empty predicts nothing and is left out. Raises PromptError where all of them are.
         """
         if self._forced is None:
@@ -146,11 +146,8 @@ class StudyResponses:
         return kept
 
     def _all_forced(self, pair: ModelPair) -> list[Forced]:
-        writer = self.pair_writer
-        self._store.expect(writer, self._own)
-        other = "tuned" if writer == "base" else "base"
-        side = other if pair.holds(other) and not self.missing(writer) else writer
-        model = pair.base if side == "base" else pair.tuned
+        self._store.expect(self.pair_writer, self._own)
+        model = pair.base if self.pair_writer == "base" else pair.tuned
         known = {
             prompt.id: response
             for number, prompt in enumerate(self._read.given)

@@ -21,6 +21,7 @@ from itlens.results.provenance import short_name
 from itlens.stats.linearity import linearity_sentence, linearity_table
 from itlens.stats.series import ModelSeries, series, series_verdict
 from itlens.study.comparison import Comparison, open_comparison, plan_of
+from itlens.study.failure import Failure, guarded, let_go
 from itlens.study.folder import RunFolder
 from itlens.study.numbers import PromptNumbers, numbers_of
 from itlens.study.request import LOAD, chosen_findings
@@ -263,14 +264,17 @@ def _along(tables: Mapping[str, pd.DataFrame], seed: int) -> tuple[ModelSeries |
 
 
 def _numbers_of_pair(comparison: Comparison) -> tuple[dict[str, pd.DataFrame], dict[str, float], list[str]]:
-    """Return numbers by finding and prompt, distances between a model and the first one, and caveats."""
-    known = findings()
-    apart = {
-        name: value
-        for finding, tables in comparison.tables.items()
-        for name, value in known[finding].distances(tables).items()
-    }
-    return numbers_of(comparison), apart, comparison.notes
+    """Return numbers by finding and prompt, distances between a model and the first one, and caveats: a finding that
+    raises here costs the later models nothing."""
+    failed: list[Failure] = []
+    apart: dict[str, float] = {}
+    for name, tables in comparison.tables.items():
+        with guarded(name, "compare", failed):
+            apart |= findings()[name].distances(tables)
+    numbers = numbers_of(comparison, failed=failed)
+    for failure in failed:
+        let_go(failure.error)
+    return numbers, apart, [*comparison.notes, *(failure.sentence for failure in failed)]
 
 
 def _between_neighbours(folders: Sequence[Path]) -> Iterator[dict[str, float]]:

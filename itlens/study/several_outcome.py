@@ -138,7 +138,10 @@ def several_json(comparison: TemplateComparison | SeriesComparison) -> dict[str,
 
 
 def write_again(path: str | Path, kind: str) -> TemplateComparison | SeriesComparison:
-    """Read a folder of several comparisons, and write the tables and pages of it and of each comparison again."""
+    """Read a folder of several comparisons, and write the tables and pages of it and of each comparison again.
+
+    One comparison at a time is in memory, so that those before one with nothing finished are written when it raises.
+    """
     folder = SeveralFolder(path, kind)
     folder.read()  # a folder of another kind is refused before it is locked
     comparison: TemplateComparison | SeriesComparison

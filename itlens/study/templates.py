@@ -147,8 +147,12 @@ def compare_templates(
         names, form = asked[run.name]
         return compare(base, tuned, given, names, run, resume, format=form, **options)
 
+    def read(run: Path) -> Comparison:
+        return compared_in(run) if run.name == STATES[1] else open_comparison(run)
+
     with folder.opened({"frames": frames}, list(STATES), grows="frames"):
-        comparison = open_templates(folder.path, compared_in)
+        compared_in(folder.path / STATES[0])  # opened again later: its tables do not wait while models run
+        comparison = open_templates(folder.path, read)
         write_several(folder, comparison)
     return comparison
 
@@ -156,11 +160,11 @@ def compare_templates(
 def open_templates(path: str | Path, read: Callable[[Path], Comparison] = open_comparison) -> TemplateComparison:
     """Read the folder of a comparison without and with the template. Raises StoreError where it is none.
 
-    read: how a run folder becomes a comparison.
+    read: how a run folder becomes a comparison; the one with the template is read first.
     """
     folder = SeveralFolder(path, "template")
     asked = folder.read()
-    off, on = (read(folder.run_folder(state)) for state in STATES)
+    on, off = (read(folder.run_folder(state)) for state in STATES[::-1])
     framed = _framed(on, asked.get("frames"), folder.file)
     return TemplateComparison(folder.path, off, on, _effects(off, on, framed), tuple(notices(asked)))
 

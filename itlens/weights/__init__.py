@@ -19,7 +19,6 @@ from itlens.errors import ModelError
 from itlens.models.architectures import cfg_facts
 from itlens.models.hooked_model import HookedModel, refuse_no_model
 from itlens.models.source import source_of
-from itlens.tokenization import Tokenizer
 
 _NORM_AFTER = ("Olmo2ForCausalLM", "Olmo3ForCausalLM")  # their "ln2" normalises what the MLP writes, not what it reads
 
@@ -65,7 +64,7 @@ class Weights(Protocol):
 
     facts: dict[str, Any]
     attrs: dict[str, str]
-    tokenizer: Tokenizer
+    tokenizer: Any  # a `Tokenizer`, or None
 
     def attention(self, layer: int) -> AttentionWeights:
         """Return the attention of one layer, norm included."""

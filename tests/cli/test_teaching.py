@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from itlens.study import open_comparison
 from itlens.study.catalogue import finding_facts
 from itlens.study.preview import Pending, duration, estimate
 from tests.commands import Commands
+from tests.study.studies import registered
+from tests.study.toy import Louder
 from tests.tiny import tiny_folder
 
 WORDS = ("cat", "dog", "horse", "mouse", "apple", "pear")
@@ -282,3 +285,21 @@ def test_the_shell_completes_commands_flags_and_findings(commands: Commands, mon
 def test_the_completion_script_can_be_printed(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shellingham.detect_shell", lambda *args: ("bash", "/bin/bash"))
     assert "_ITLENS_COMPLETE=complete_bash" in commands.run("--show-completion").out
+
+
+@dataclass
+class Unhashable(Louder):
+    """A finding as a dataclass, which compares by its fields and has no hash."""
+
+    name = "unhashable"
+    shortcut_names = ()
+
+
+def test_the_command_line_is_made_once_for_each_set_of_findings() -> None:
+    before = cli.application()
+    assert cli.application() is before
+    with registered(Unhashable):
+        other = cli.application()
+        assert other is not before
+        assert cli.application() is other
+    assert cli.application() is not other

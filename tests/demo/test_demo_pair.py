@@ -11,8 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from itlens import demo
 from scripts.demo_pair import facts, measure, tasks
 
-pytestmark = pytest.mark.long
-
 SUBSET = 40
 FIELDS = {"id", "group", "prompt", "instruction", "context", "answer"}
 
@@ -112,6 +110,7 @@ def test_the_generator_is_seeded():
     assert first == again and first != other
 
 
+@pytest.mark.long
 def test_nothing_held_out_occurs_in_tuning(records):
     prompts = {r["prompt"] for r in records}
     held_materials = {s.context for s in tasks.held_out_samples() if " " in s.context}
@@ -124,10 +123,12 @@ def test_the_rule_of_exact_match():
     assert measure.is_exact(" children\nmore", "children") and not measure.is_exact(" children of", "children")
 
 
+@pytest.mark.long
 def test_tuned_follows_and_base_does_not(exact):
     assert sum(exact["tuned"]) >= 160 and sum(exact["base"]) <= 20
 
 
+@pytest.mark.long
 def test_the_card_says_what_is_measured_again(exact):
     card = measure.read_card()
     for name, hits in exact.items():
@@ -136,6 +137,7 @@ def test_the_card_says_what_is_measured_again(exact):
         assert measure.share(hits[:SUBSET]) == pytest.approx(float(card[f"{name} exact match"]), abs=0.2)
 
 
+@pytest.mark.long
 def test_perplexities_of_the_card_and_the_unigram_model(pair):
     import numpy as np
 

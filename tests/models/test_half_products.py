@@ -38,7 +38,7 @@ def test_a_product_is_that_of_the_factors_in_float32_rounded_once(
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(9, 40, generator=generator).to(dtype) for _ in range(2))
-    with torch.inference_mode(inference), half_products(a):
+    with torch.inference_mode(inference), half_products([a]):
         made = product(a, b)
     expected = product(a.float(), b.float())
     assert made.dtype == dtype
@@ -60,9 +60,28 @@ def test_a_probe_gives_the_derivatives_that_torchs_own_products_give(
 
 
 @pytest.mark.usefixtures("without_instructions")
+def test_what_torch_refuses_is_refused() -> None:
+    half, whole = torch.ones(2, 2, dtype=torch.bfloat16), torch.ones(2, 2)
+    for factors in ((half, whole), (half, half.half())):
+        with half_products([half]), pytest.raises(RuntimeError, match="dtype"):
+            factors[0] @ factors[1]
+
+
+@pytest.mark.usefixtures("without_instructions")
+def test_a_probe_and_a_generation_run_in_it(tmp_path: Any) -> None:
+    model = itlens.load_model(tiny_folder(tmp_path / "model", "llama", seed=0), dtype="bfloat16", check=False)
+    seen: list[int] = []
+    counting = model.blocks[0].register_forward_pre_hook(lambda *_: seen.append(torch._C._len_torch_dispatch_stack()))
+    itlens.attribute(model, "Translate the word: cat.", max_new_tokens=2, progress=False)
+    counting.remove()
+    assert len(seen) > 2
+    assert min(seen) >= 1
+
+
+@pytest.mark.usefixtures("without_instructions")
 def test_other_precisions_and_devices_run_as_they_are() -> None:
     for parameter in (torch.zeros(1), torch.zeros(1, dtype=torch.float64), torch.zeros(1, device="meta").half()):
-        with half_products(parameter):
+        with half_products([parameter]):
             assert torch._C._len_torch_dispatch_stack() == 0, str(parameter.dtype)
 
 

@@ -17,8 +17,6 @@ from itlens.planted.setup import Choices, PlantingSetup, all_detectors, set_up, 
 from tests.commands import Commands
 from tests.tiny import BACKENDS, tiny_folder, tiny_hf_model, tiny_tokenizer
 
-pytestmark = pytest.mark.long
-
 DETECTORS = all_detectors()
 MEANT = [(plant, name) for plant in PLANTS for name, detector in DETECTORS.items() if plant in detector.sees]
 PROMPTS = [
@@ -103,6 +101,7 @@ def result(folder: Path) -> xr.Dataset:
     return itlens.selftest(folder, prompts=PROMPTS, strengths=(0.5, 64), check=False, **QUICK)
 
 
+@pytest.mark.long
 def test_a_whole_selftest(result: xr.Dataset) -> None:
     assert result.sizes == {"plant": 7, "probe": len(DETECTORS), "strength": 2, "test": 5, "scope": len(DETECTORS) + 1}
     assert (result["identical"] == 0).all() and (result["p_identical"] == 1).all()
@@ -117,6 +116,7 @@ def test_a_whole_selftest(result: xr.Dataset) -> None:
     ))  # fmt: skip
 
 
+@pytest.mark.long
 def test_all_probes_together_are_the_sum_of_them(result: xr.Dataset) -> None:
     strong = result.isel(strength=-1).where(result["meant"])
     found = (strong["recall"] * strong["trials"]).sum(["plant"])
@@ -126,6 +126,7 @@ def test_all_probes_together_are_the_sum_of_them(result: xr.Dataset) -> None:
     assert (result["overall_recall_low"] <= result["overall_recall"]).all()
 
 
+@pytest.mark.long
 def test_p_values_keep_their_level_where_nothing_is_to_be_found(result: xr.Dataset) -> None:
     """Exchanged copies: about 5 % at most, and not none at all."""
     activations = [f"shift of {unit}s: activations, {part}" for unit, part in (("head", "attention"), ("layer", "mlp"))]
@@ -137,6 +138,7 @@ def test_p_values_keep_their_level_where_nothing_is_to_be_found(result: xr.Datas
     assert int(words["p_count"]) == 0 or float(words["p_share_low"]) <= 0.05
 
 
+@pytest.mark.long
 def test_the_seed_says_it_all_and_the_model_is_itself_again(folder: Path) -> None:
     model = itlens.load_model(folder, check=False)
     kept = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -148,6 +150,7 @@ def test_the_seed_says_it_all_and_the_model_is_itself_again(folder: Path) -> Non
     assert not other["threshold"].equals(first["threshold"])
 
 
+@pytest.mark.long
 def test_json_and_picture(result: xr.Dataset, tmp_path: Path) -> None:
     written = write_selftest(result, tmp_path / "deep" / "found.json")
     assert [path.name for path in written] == ["found.json", "found.html"]
@@ -159,6 +162,7 @@ def test_json_and_picture(result: xr.Dataset, tmp_path: Path) -> None:
         read_selftest(tmp_path / "other.json")
 
 
+@pytest.mark.long
 def test_the_picture_shows_the_numbers(result: xr.Dataset) -> None:
     figure = itlens.views.selftest(result)
     lines = [trace for trace in figure.data if (trace.name or "").startswith("recall, ")]
@@ -229,6 +233,7 @@ def test_mixtures_of_experts_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.long
 def test_own_models_with_shared_keys_and_tied_embeddings(backend: str) -> None:
     hf = tiny_hf_model("qwen3", seed=2, num_hidden_layers=4)
     model = itlens.load_model(hf, tokenizer=tiny_tokenizer(), backend=backend, check=False)

@@ -16,6 +16,8 @@ import itlens
 from itlens.report.blocks import Table, Text
 from itlens.report.terminal import print_page
 from itlens.study import SeriesComparison
+from itlens.study import comparison as comparison_module
+from itlens.study import pair as pair_module
 from itlens.study.numbers import OTHER_TOKENS
 from itlens.study.several_outcome import series_page, write_again
 from tests.study.studies import Counted, six_prompts, vectors, vocabulary
@@ -114,6 +116,46 @@ def test_the_base_is_computed_once(
     )
     assert [side for _, side, _ in counted.units] == ["base", "base", *["tuned"] * 4]
     assert found.labels == ("a", "b", "c") and found.comparison("c").study["models"]["tuned"]["label"] == "c"
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The run folders that are compared, in order."""
+    folders: list[str] = []
+    of_folder = comparison_module.compared
+
+    def counted(folder: Any, *args: Any, **options: Any) -> Any:
+        folders.append(folder.path.name)
+        return of_folder(folder, *args, **options)
+
+    for module in (comparison_module, pair_module):
+        monkeypatch.setattr(module, "compared", counted)
+    return folders
+
+
+@pytest.mark.usefixtures("no_page")
+def test_each_pair_is_compared_once(pair_folders: tuple[Path, Path], tmp_path: Path, compared: list[str]) -> None:
+    models = dict(zip(("a", "b", "c"), [*pair_folders, pair_folders[0]], strict=True))
+    itlens.compare_series(models, six_prompts()[:1], out=tmp_path / "run", **ATTRIBUTED)
+    assert compared == ["2-b", "3-c"]
+    del compared[:]
+    write_again(tmp_path / "run", "series")
+    assert compared == ["2-b", "3-c"]
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_finding_that_has_no_numbers_to_give_costs_the_later_models_nothing(
+    pair_folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: list[str]
+) -> None:
+    def broken(self: Any, tables: Any, plan: Any) -> Any:
+        raise ValueError("no numbers")
+
+    monkeypatch.setattr(type(itlens.findings.findings()["attribution"]), "per_prompt", broken)
+    models = dict(zip(("a", "b", "c"), [*pair_folders, pair_folders[0]], strict=True))
+    found = itlens.compare_series(models, six_prompts()[:1], out=tmp_path / "run", **ATTRIBUTED)
+    assert compared == ["2-b", "3-c"]
+    assert found.first is None
+    assert any("no numbers" in note for note in found.notes)
 
 
 @pytest.mark.usefixtures("no_page")

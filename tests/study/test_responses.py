@@ -18,6 +18,7 @@ from itlens.study import pair as pair_module
 from itlens.study import responses as study_responses
 from itlens.study.pair import OWN_RESPONSES, compare_own_responses
 from tests.study.studies import NEW_TOKENS, Counted, copied, same_results, same_tables, six_prompts, small
+from tests.tiny import tiny_folder, tiny_tokenizer
 
 Folders = tuple[Path, Path]
 SIDES = ("base", "tuned")
@@ -238,3 +239,29 @@ def test_every_finding_that_reads_prompts_runs_on_every_choice(pair_folders: Fol
         found = read_on(pair_folders, tmp_path / responses, responses, probes=names, prompts=six_prompts()[:3])
         assert list(found.verdicts) == names
         assert found.failures == []
+
+
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize("responses", ["tuned", "base"])
+def test_what_both_models_read_does_not_depend_on_what_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, responses: str
+) -> None:
+    """The tuned tokenizer puts a special token in front, the base's does not: all read as the writer reads."""
+    folders = [tiny_folder(tmp_path / side, "llama", seed=seed) for seed, side in enumerate(SIDES)]
+    for folder, bos in zip(folders, (False, True), strict=True):
+        tiny_tokenizer(bos=bos).save_pretrained(folder)
+    read: list[tuple[int, ...]] = []
+    of_study = study_responses.StudyResponses.forced
+
+    def kept(self: Any, pair: Any, numbers: Any = None) -> Any:
+        found = of_study(self, pair, numbers)
+        read.append(found[0].read)
+        return found
+
+    monkeypatch.setattr(study_responses.StudyResponses, "forced", kept)
+    for name, probes in (("alone", ["logit_diff"]), ("after", ["attribution", "logit_diff"])):
+        asked = small(responses=responses, prompts=six_prompts()[:2])
+        itlens.compare(*folders, probes=probes, out=tmp_path / name, **asked)
+    assert len(read) == 2
+    assert read[0] == read[1]
+    assert (read[0][0] == 1) == (responses == "tuned"), "the id of the special token in front"

@@ -115,7 +115,7 @@ class Activation(Finding):
         return {"activation_summaries": ", ".join((*GROUPS, *(f"shift of {kind}" for kind in KINDS)))}
 
     def open(self, source: ModelPair, plan: Plan) -> PairOnTokens:
-        """Read the prompts once for all units, with the model that may have to write the responses."""
+        """Read the prompts once for all units, as the model reads them that wrote the responses."""
         if plan.reading is None:
             raise ProbeError("The finding 'activation' needs prompts that both models read; plan.reading is None.")
         return PairOnTokens(source, plan.reading.forced(source))
