@@ -6,17 +6,33 @@ heads, windows of a few tokens), and weights are large enough that logits and gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from itlens.results.provenance import hooked_exists
 
 BACKENDS = ("hooked", "bridge") if hooked_exists() else ("bridge",)
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "gemma", "gemma2", "gemma3")
+
+
+def on_backends(architectures: Sequence[str] = ARCHITECTURES) -> list[Any]:
+    """Each architecture on each backend. Bridges of those that another one stands for are `long`."""
+    stand_in = ("llama", "gemma3")
+    return [
+        pytest.param(
+            (architecture, backend),
+            id=f"{architecture}-{backend}",
+            marks=[pytest.mark.long] if backend == "bridge" and architecture not in stand_in else [],
+        )
+        for architecture in architectures
+        for backend in BACKENDS
+    ]
+
 
 _TEXT = """Translate the sentence into French. The quick brown fox jumps over the lazy dog, and the dog sleeps.
 Summarize the text below in one line: there is a small house by the river, where an old man writes letters.

@@ -25,7 +25,7 @@ MATRICES = {
     "W_out": "#2479c2",
 }  # fmt: skip
 # What a dark page draws in place of colours that are glaring on its cards, or hardly seen.
-DARK_TONES = {PALE: "#838a94", LEVELS["phonology"]: "#7d63d4"}
+DARK_TONES = {PALE: "#a1a5ab", LEVELS["phonology"]: "#8357db"}
 _BETWEEN = ("#0f9d7a", "#9b59b6", "#b8860b", "#d6457f")  # models of a series between the first and the last
 TUNED_BAND = "rgba(36,121,194,0.18)"
 DIVERGING = [[0.0, "#b34700"], [0.25, "#ee9b62"], [0.5, "#f3f3f1"], [0.75, "#78b0e0"], [1.0, "#155a9a"]]

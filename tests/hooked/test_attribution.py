@@ -13,7 +13,7 @@ from itlens.models import load_model, source_of
 from itlens.tokenization import Response, encode
 from tests.chat_templates import TEMPLATES
 from tests.probes.reference import per_token_scores
-from tests.tiny import ARCHITECTURES, BACKENDS, tiny_hf_model, tiny_tokenizer
+from tests.tiny import on_backends, tiny_hf_model, tiny_tokenizer
 
 PROMPT = "Translate the sentence: the cat sleeps by the river."
 RESPONSE = " Le chat dort, yes."
@@ -24,7 +24,7 @@ def close_to(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.fixture(scope="module", params=[(a, b) for a in ARCHITECTURES for b in BACKENDS], ids="-".join)
+@pytest.fixture(scope="module", params=on_backends())
 def loaded(request):
     """A Hugging Face model in float64 and the same weights on one of the two backends."""
     architecture, backend = request.param

@@ -147,6 +147,7 @@ def interrupted(whole: Comparison, pair_folders: Folders, tmp_path_factory: pyte
     return Interrupted(kept, after, last.comparison)
 
 
+@pytest.mark.long
 @every_finding
 def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(
     name: str, whole: Comparison, interrupted: Interrupted
@@ -195,6 +196,7 @@ def not_resumed(whole: Comparison, pair_folders: Folders, tmp_path_factory: pyte
         return observed(pair_folders, folder, resume=False)
 
 
+@pytest.mark.long
 @every_finding
 def test_no_resume_computes_everything_again_and_keeps_foreign_files(
     name: str, whole: Comparison, not_resumed: Observed

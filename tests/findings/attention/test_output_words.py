@@ -16,7 +16,7 @@ from itlens.errors import ProbeError
 from itlens.weights import words as word_rows
 from tests.probes import word_reference as reference
 from tests.probes.word_reference import WORDS
-from tests.tiny import BACKENDS, tiny_hf_model, tiny_tokenizer
+from tests.tiny import on_backends, tiny_hf_model, tiny_tokenizer
 
 ARCHITECTURES = ("llama", "gpt2", "gpt_neox", "gemma2", "gemma3")
 
@@ -34,11 +34,11 @@ def scores_of(hf: Any, tokenizer: Any, layer: int, head: int) -> np.ndarray:
     return np.array([[v @ maps.value @ maps.output @ u for u in write] for v in read])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("where", on_backends(ARCHITECTURES))
 def test_every_head_writes_what_explicit_loops_say(
-    architecture: str, backend: Any, vocab: Vocabulary, monkeypatch: pytest.MonkeyPatch
+    where: tuple[str, Any], vocab: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    architecture, backend = where
     monkeypatch.setattr(word_rows, "_LARGEST", 17)
     tokenizer = tiny_tokenizer()
     # products of other sizes round otherwise: in float64 that never decides between two different words

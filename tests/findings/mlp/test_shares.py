@@ -104,8 +104,9 @@ def lab(color: str, seen: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seen", [np.eye(3), *BLIND], ids=["all", "protan", "deutan", "tritan"])
-def test_levels_are_told_apart_by_colour_blind_readers(seen: Any) -> None:
-    colors = [lab(color, seen) for color in (*theme.LEVELS.values(), theme.NO_LEVEL)]
+@pytest.mark.parametrize("tones", [{}, theme.DARK_TONES], ids=["light", "dark"])
+def test_levels_are_told_apart_by_colour_blind_readers(seen: Any, tones: dict[str, str]) -> None:
+    colors = [lab(tones.get(color, color), seen) for color in (*theme.LEVELS.values(), theme.PALE)]
     apart = [np.linalg.norm(a - b) for i, a in enumerate(colors) for b in colors[:i]]
     assert min(apart) > 20, "ten times what is just seen as a difference"
 
