@@ -25,6 +25,7 @@ from itlens.files import read_bytes
 from itlens.foreign import foreign, read_settings
 from itlens.models.check import BOUNDS, figures, reference_logits
 from itlens.models.locate import Located, locate_adapter
+from itlens.models.precision import HALF
 from itlens.models.quiet import building, quiet
 
 PREFIX = "base_model.model."  # PEFT puts it before every name of the base model
@@ -32,7 +33,6 @@ ADAPTER_NAME = "default"  # under which PEFT keeps a single adapter
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
 _TEMPLATE = "chat_template.jinja"
-HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from itlens.errors import ModelError
 from itlens.foreign import foreign
 from itlens.models.adapter import (
     ADAPTER_NAME,
-    HALF,
     PREFIX,
     Adapter,
     adapted_layers,
@@ -27,6 +26,7 @@ from itlens.models.adapter import (
     untie,
     with_adapter,
 )
+from itlens.models.precision import HALF
 from itlens.models.quiet import building
 
 

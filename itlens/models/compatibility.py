@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from itlens.errors import PairError
-from itlens.models.adapter import HALF, Adapter, Fit, fit, never_trained, read_adapter
+from itlens.models.adapter import Adapter, Fit, fit, never_trained, read_adapter
 from itlens.models.architectures import cfg_facts, config_facts
 from itlens.models.checkpoint import read_model_config, resolve_tokenizer, unused_weights
 from itlens.models.given import ModelRecipe
 from itlens.models.locate import locate, split_revision
+from itlens.models.precision import HALF
 from itlens.models.source import object_fingerprint, place_fingerprint, source_of
 from itlens.models.traits import (
     Settings,

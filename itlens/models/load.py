@@ -17,7 +17,7 @@ import torch
 
 from itlens.errors import ModelError
 from itlens.foreign import foreign
-from itlens.models.adapter import HALF, Adapter, cast, merged, read_adapter
+from itlens.models.adapter import Adapter, cast, merged, read_adapter
 from itlens.models.architectures import BUILDERS, architecture_of, config_facts
 from itlens.models.build import official_name, refuse_unsupported, to_bridge, to_hooked, to_official
 from itlens.models.check import check_ids, own_logits, reference_logits, refuse_different
@@ -27,6 +27,7 @@ from itlens.models.given import ModelRecipe, evaluated, refuse_unreadable
 from itlens.models.hooked_model import Backend, HookedModel, backend_in_use
 from itlens.models.locate import Located, local_path, locate, split_revision
 from itlens.models.memory import give_back, trim
+from itlens.models.precision import HALF
 from itlens.models.running import own_precision
 from itlens.models.source import ModelSource, attach, object_fingerprint, place_fingerprint, source_of
 from itlens.models.traits import stored_precision

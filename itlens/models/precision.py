@@ -22,8 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 _WITH_FLOAT64 = ("cpu", "cuda")
-_HALF = (torch.bfloat16, torch.float16)
-_SLOW = [{(dtype, "cpu")} for dtype in _HALF]
+HALF = (torch.bfloat16, torch.float16)
+_SLOW = [{(dtype, "cpu")} for dtype in HALF]
 _ATEN = torch.ops.aten
 _PRODUCTS = {
     *(_ATEN.mm.default, _ATEN.bmm.default, _ATEN.addmm.default, _ATEN.baddbmm.default),
@@ -50,7 +50,7 @@ def as_numbers(value: Tensor) -> np.ndarray:
 
 def half_products(parameters: Iterable[torch.Tensor]) -> AbstractContextManager[object]:
     """Return a context in which a model with these parameters multiplies fast; nothing changes where it does anyway."""
-    slow = any({(each.dtype, each.device.type)} in _SLOW for each in parameters) and not has_half_products()
+    slow = not has_half_products() and any(each.dtype in HALF and each.device.type == "cpu" for each in parameters)
     return _InFloat32() if slow else nullcontext()  # type: ignore[no-untyped-call]  # torch's mode has no annotations
 
 

@@ -21,13 +21,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from itlens.errors import ModelError, first_few
-from itlens.models.adapter import HALF, Adapter, read_adapter
+from itlens.models.adapter import Adapter, read_adapter
 from itlens.models.adapter_layers import AdapterLayers
 from itlens.models.architectures import architecture_of, config_facts
 from itlens.models.checkpoint import converted_gguf, read_model_config, resolve_tokenizer, unused_weights
 from itlens.models.gguf_copy import copies, copies_are_kept
 from itlens.models.load import DTYPES, dtype_name, resolve_device
 from itlens.models.locate import Located, locate
+from itlens.models.precision import HALF
 from itlens.models.source import place_fingerprint
 from itlens.models.tensor_files import TensorFiles
 from itlens.models.traits import stored_precision
