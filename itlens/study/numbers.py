@@ -7,7 +7,6 @@ prompts of which they did: with each pair on its own responses, the texts would 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,6 @@ import pandas as pd
 from itlens.findings import findings
 from itlens.prompts.formats import Framed
 from itlens.study.comparison import Comparison, plan_of
-from itlens.study.failure import Failure, guarded
 from itlens.study.outcome import topic_of
 
 _TOKENS = "tokens"
@@ -26,23 +24,22 @@ OTHER_TOKENS = (
 )
 
 
-def numbers_of(
-    comparison: Comparison, frames: Sequence[Framed] | None = None, failed: list[Failure] | None = None
-) -> dict[str, pd.DataFrame]:
+def numbers_of(comparison: Comparison, frames: Sequence[Framed] | None = None) -> dict[str, pd.DataFrame]:
     """By finding, its numbers by model ("base", "tuned") and prompt; findings without such numbers are left out.
 
-    frames: where each prompt's own text is in its template, for comparisons with the template on. failed: takes what
-    findings raise, whose numbers are then left out; without it the first error is raised.
+    frames: where each prompt's own text is in its template, for comparisons with the template on.
     """
-    found: dict[str, pd.DataFrame] = {}
-    for name, tables in comparison.tables.items():
-        finding = findings()[name]
-        plan = replace(plan_of(finding, dict(comparison.study), comparison.prompts, comparison.tables), frames=frames)
-        with nullcontext() if failed is None else guarded(name, "compare", failed):
-            table = finding.per_prompt(tables, plan)
-            if table is not None:
-                found[name] = table
-    return found
+    tables = {name: numbers_of_finding(comparison, name, frames) for name in comparison.tables}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def numbers_of_finding(
+    comparison: Comparison, name: str, frames: Sequence[Framed] | None = None
+) -> pd.DataFrame | None:
+    """The numbers of one finding; None where it has none. Raises what the finding raises."""
+    finding, tables = findings()[name], comparison.tables
+    plan = replace(plan_of(finding, dict(comparison.study), comparison.prompts, tables), frames=frames)
+    return finding.per_prompt(tables[name], plan)
 
 
 class PromptNumbers:

@@ -81,9 +81,7 @@ class StudyResponses:
 
     def writer(self, side: str) -> str:
         """Whose responses a side is read on; "pair": what needs both models on the same tokens."""
-        if self.responses != "own":
-            return self.responses
-        return "tuned" if side == "pair" else side
+        return side if self.responses == "own" and side != "pair" else self.pair_writer
 
     def response(self, model: Any, side: str, number: int) -> Response | None:
         """Return the response of prompt `number` (from 0) that this side is read on; None: the prompt brings its own.
@@ -126,7 +124,7 @@ class StudyResponses:
     @property
     def pair_writer(self) -> Literal["base", "tuned"]:
         """Whose responses both models read, where a finding needs them on the same tokens."""
-        return "base" if self.writer("pair") == "base" else "tuned"
+        return "base" if self.responses == "base" else "tuned"
 
     def forced(self, pair: ModelPair, numbers: Sequence[int] | None = None) -> list[Forced]:
         """Return the prompts with these numbers (from 0; None: all) as both models read them, on the same tokens.

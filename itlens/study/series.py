@@ -23,7 +23,7 @@ from itlens.stats.series import ModelSeries, series, series_verdict
 from itlens.study.comparison import Comparison, open_comparison, plan_of
 from itlens.study.failure import Failure, guarded, let_go
 from itlens.study.folder import RunFolder
-from itlens.study.numbers import PromptNumbers, numbers_of
+from itlens.study.numbers import PromptNumbers, numbers_of_finding
 from itlens.study.request import LOAD, chosen_findings
 from itlens.study.results import SavedResults
 from itlens.study.several import SeveralFolder, notices
@@ -267,11 +267,14 @@ def _numbers_of_pair(comparison: Comparison) -> tuple[dict[str, pd.DataFrame], d
     """Return numbers by finding and prompt, distances between a model and the first one, and caveats: a finding that
     raises here costs the later models nothing."""
     failed: list[Failure] = []
+    numbers: dict[str, pd.DataFrame] = {}
     apart: dict[str, float] = {}
     for name, tables in comparison.tables.items():
         with guarded(name, "compare", failed):
             apart |= findings()[name].distances(tables)
-    numbers = numbers_of(comparison, failed=failed)
+        with guarded(name, "compare", failed):
+            if (table := numbers_of_finding(comparison, name)) is not None:
+                numbers[name] = table
     for failure in failed:
         let_go(failure.error)
     return numbers, apart, [*comparison.notes, *(failure.sentence for failure in failed)]

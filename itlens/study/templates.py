@@ -140,18 +140,16 @@ def compare_templates(
         refuse_unshared(framed_prompts, models, responses, front)
     frames = {each.prompt.id: [*each.body, each.cut] for each in framed}
     options |= {"adapter": adapter, "rendered_at": clock.moment}
-    probed = ([finding.name for finding in chosen], reading)
-    asked = dict(zip(STATES, zip(probed, ("raw", "chat"), strict=True), strict=True))
-
-    def compared_in(run: Path) -> Comparison:
-        names, form = asked[run.name]
-        return compare(base, tuned, given, names, run, resume, format=form, **options)
+    off = folder.path / STATES[0]
 
     def read(run: Path) -> Comparison:
-        return compared_in(run) if run.name == STATES[1] else open_comparison(run)
+        if run == off:
+            return open_comparison(run)
+        return compare(base, tuned, given, reading, run, resume, format="chat", **options)
 
     with folder.opened({"frames": frames}, list(STATES), grows="frames"):
-        compared_in(folder.path / STATES[0])  # opened again later: its tables do not wait while models run
+        every = [finding.name for finding in chosen]
+        compare(base, tuned, given, every, off, resume, format="raw", **options)  # let go of while the models run again
         comparison = open_templates(folder.path, read)
         write_several(folder, comparison)
     return comparison
