@@ -79,8 +79,10 @@ def figure_json(figure: go.Figure) -> str:
     coloured = any("colorscale" in trace for trace in drawn["data"])
     ramps = [[light, dark] for light, dark in theme.RAMPS] if coloured else []
     shown = {"data": drawn["data"], "layout": drawn["layout"], "ramps": ramps}
-    marks = repr([[trace.get(name) for name in ("marker", "line")] for trace in drawn["data"]])
-    if tones := {light: dark for light, dark in theme.DARK_TONES.items() if light in marks}:
+    marks = [mark for trace in drawn["data"] for mark in (trace.get("marker", {}), trace.get("line", {}))]
+    colors = [each.get("color") for mark in marks for each in (mark, mark.get("line", {}))]
+    plain = {color for color in colors if isinstance(color, str)}
+    if tones := {light: dark for light, dark in theme.DARK_TONES.items() if light in plain}:
         shown["tones"] = tones
     return json.dumps(shown, cls=PlotlyJSONEncoder, separators=(",", ":"))
 

@@ -119,6 +119,11 @@ def as_said(
     return said
 
 
+def interval_words(items: str = "prompts") -> str:
+    """Which interval `as_said` gives, for the help of a column."""
+    return f"the t-test's where {items} are few, else a bootstrap over {items}"
+
+
 def t_interval(mean: float, p: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a mean from the two-sided p of its t-test against 0: it excludes 0 where p < 0.05.
 

@@ -11,8 +11,9 @@ from itlens.report.blocks import Card, Column
 from itlens.report.head_grid import LEVEL, floats, head_name
 from itlens.report.numbers import NOTHING, interval, number, whole
 from itlens.stats.groups import rows_as_said
+from itlens.stats.paired import interval_words
 
-_LARGEST_EFFECT = 100.0  # |d_z| beyond which only the sign is shown
+LARGEST_EFFECT = 100.0  # |d_z| beyond which prompts differ by less than a hundredth of the difference
 _SETTINGS = {
     "hooks": "summaries", "format": "prompt format", "same_tokens": "prompts with the same tokens",
     "prompt_count": "prompts", "resamples": "bootstrap resamples", "seed": "seed",
@@ -29,7 +30,7 @@ STATISTICS = (
     Column("base_mean", "base", "number", "mean over prompts in that place"),
     Column("tuned_mean", "tuned", "number", "mean over prompts in that place"),
     Column("difference", "difference", "signed", "tuned − base"),
-    Column("ci", "95 % interval", "interval", "the t-test's where prompts are few, else a bootstrap over prompts"),
+    Column("ci", "95 % interval", "interval", interval_words()),
     Column(
         "effect_size", "d_z", lambda row: effect_text(row["effect_size"]),
         "paired effect size: mean / std of the differences; beyond 100 the prompts hardly differ",
@@ -80,7 +81,7 @@ def statistic_rows(ds: xr.Dataset, group: str = "all") -> pd.DataFrame:
 
 def effect_text(value: float) -> str:
     """Return a d_z with two decimals: "> 100" or "< −100" where prompts differ by less than a hundredth of the mean."""
-    if abs(value) > _LARGEST_EFFECT:
+    if abs(value) > LARGEST_EFFECT:
         return minus("> 100" if value > 0 else "< -100")
     return number(value, 2, sign=True)
 

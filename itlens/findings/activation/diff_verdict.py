@@ -18,12 +18,12 @@ import numpy as np
 import xarray as xr
 
 from itlens.errors import ResultError
+from itlens.findings.activation.columns import LARGEST_EFFECT
 from itlens.findings.base import Headline, Verdict
 from itlens.report.numbers import whole
 from itlens.stats.paired import adjust, interval_beside_p, p_text
 
 _LEAST_CHANGE = 0.1  # of the base's value, in size
-_ONE_MEASUREMENT = 100.0  # |d_z| beyond which prompts differ by less than a hundredth of the difference
 SPREADS = "Later layers read what earlier ones changed, so the size of a difference says more than the count."
 
 
@@ -133,7 +133,7 @@ def _strongest(statistics: dict[str, xr.DataArray], corrected: np.ndarray, signi
     base's value where there is any, else one that depends on the prompt, else any."""
     effect = np.nan_to_num(np.abs(_cells(statistics, "effect_size")))
     base, difference = (np.abs(_cells(statistics, name)) for name in ("base_mean", "difference"))
-    varied = significant & (effect < _ONE_MEASUREMENT)
+    varied = significant & (effect < LARGEST_EFFECT)
     large = varied & (difference >= _LEAST_CHANGE * base)
     named = next((chosen for chosen in (large, varied) if chosen.any()), significant)
     place = int(np.argmax(np.where(named, effect, -1.0)))

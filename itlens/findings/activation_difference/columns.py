@@ -7,6 +7,7 @@ import pandas as pd
 from itlens.report.blocks import Card, Column, Row
 from itlens.report.numbers import interval, number, p_value, percent, whole
 from itlens.report.text import short, with_signs
+from itlens.stats.paired import interval_words
 
 
 def _words(row: Row) -> str:
@@ -39,7 +40,7 @@ PLACE_COLUMNS = (
     Column("difference", "projection", "signed", "tuned − base, on the direction of the other half", decimals=2,
            test=True),
     Column("ci_low", "95 % interval", lambda row: interval(row["ci_low"], row["ci_high"], 2),
-           "the t-test's where texts are few, else a bootstrap over texts",
+           interval_words("texts"),
            test=True),
     Column("effect_size", "d", "number", "Cohen's d of the paired differences", decimals=2, test=True,
            terminal=False),
@@ -71,7 +72,7 @@ DIAL_COLUMNS = (
     Column("plain", "plain", "signed", "without", decimals=2, terminal=False),
     Column("change", "change", "signed", "with the difference − plain", decimals=3, test=True),
     Column("change_low", "95 % interval", lambda row: interval(row["change_low"], row["change_high"]),
-           "the t-test's where prompts are few, else a bootstrap over prompts", test=True),
+           interval_words(), test=True),
     Column("change_p_holm", "Holm p", "p", "paired t test over prompts, corrected over models and strengths",
            test=True),
     Column("random_change", "random directions", random_range,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itlens.report.blocks import Column, Row
+from itlens.stats.paired import interval_words
 
 _TERMS = {
     "intercept": "intercept: difference at equal, average length",
@@ -26,7 +27,7 @@ GROUPS = (
         "ci",
         "95 % interval",
         "interval",
-        help="of the mean difference: the t-test's where prompts are few, else a bootstrap over prompts",
+        help=f"of the mean difference: {interval_words()}",
     ),
     Column("effect_size", "d_z", "signed", decimals=2, help="paired effect size: mean / standard deviation", test=True),
     Column("t_paired", "t", "signed", decimals=2, help="paired t", test=True, terminal=False),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from itlens.report.blocks import Column, Row
 from itlens.report.numbers import interval, number
+from itlens.stats.paired import interval_words
 
 NAMES = {
     "length": "length (tokens)",
@@ -51,9 +52,7 @@ TESTS = (
     Column("base_mean", "base", _value("base_mean", sign=False), "mean over prompts"),
     Column("tuned_mean", "tuned", _value("tuned_mean", sign=False), "mean over prompts"),
     Column("difference", "difference", _value("difference", sign=True), "tuned - base, paired"),
-    Column(
-        "ci_low", "95 % interval", _span, "the t-test's where prompts are few, else a bootstrap over prompts", test=True
-    ),
+    Column("ci_low", "95 % interval", _span, interval_words(), test=True),
     Column("p", "p", "p", "Wilcoxon's signed-rank test; of numbers that are 0 or 1 McNemar's exact test", test=True),
     Column("p_holm", "p Holm", "p", "corrected over the behaviours", test=True),
 )

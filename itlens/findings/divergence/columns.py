@@ -8,6 +8,7 @@ import pandas as pd
 from itlens.report.blocks import Card, Column, Row
 from itlens.report.numbers import NOTHING, interval, is_number, number, p_value, percent, percent_range, rounded, whole
 from itlens.report.text import short, with_signs
+from itlens.stats.paired import interval_words
 
 
 def _of(name: str, heading: str, help: str) -> tuple[Column, Column]:
@@ -20,7 +21,7 @@ def _of(name: str, heading: str, help: str) -> tuple[Column, Column]:
             f"{name}_low",
             "95 % interval",
             span,
-            f"{heading}: the t-test's where prompts are few, else a bootstrap over prompts",
+            f"{heading}: {interval_words()}",
             terminal=False,
         ),
     )
@@ -50,9 +51,7 @@ def _step_span(row: Row) -> str:
 BLOCK_COLUMNS = (
     Column("block", "block", "count", "counted from 0"),
     Column("step", "adds", "signed", "upstream effect behind it − before it (logits)", decimals=2),
-    Column(
-        "step_low", "95 % interval", _step_span, "the t-test's where prompts are few, else a bootstrap over prompts"
-    ),
+    Column("step_low", "95 % interval", _step_span, interval_words()),
     Column("share_of_total", "of the decision (%)", "percent", "its share of the whole"),
     Column("p_bh", "p BH", "p", "paired t over prompts, Benjamini-Hochberg over blocks", test=True),
 )

@@ -8,6 +8,7 @@ import pandas as pd
 from itlens.report.blocks import Card, Column, Row
 from itlens.report.numbers import NOTHING, is_number, number, p_value, percent, percent_range, whole
 from itlens.report.text import short, with_signs
+from itlens.stats.paired import interval_words
 
 
 def _quoted(name: str, heading: str, help: str = "") -> Column:
@@ -28,7 +29,7 @@ def _tested(p: str, over: str) -> tuple[Column, ...]:
         Column("difference", "difference", "points", "shifted − others", test=True),
         Column(
             "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]),
-            "the t-test's where prompts are few, else a bootstrap over prompts", test=True,
+            interval_words(), test=True,
         ),
         Column(p, _HEADINGS[p], "p", f"paired t test over prompts, over the {over}", test=True),
     )  # fmt: skip
@@ -57,7 +58,7 @@ GROUP_COLUMNS = (
     Column("difference", "difference", "points", "tuned − base", test=True),
     Column(
         "ci_low", "95 % interval", lambda row: percent_range(row["ci_low"], row["ci_high"]),
-        "the t-test's where prompts are few, else a bootstrap over prompts",
+        interval_words(),
         test=True,
     ),
     Column("p_holm", "Holm p", "p", "paired t test over prompts, corrected over the groups", test=True),
